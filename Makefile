@@ -1,0 +1,65 @@
+# Each target does all of its own set-up: `make demo` and `make test` work in a clean clone.
+#   PYTHON=python3.12 make test     another interpreter (3.11 or newer); the default is the first one found
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test check lint torture bench clean
+
+help:
+	@echo "make demo      the main job on real input, in under a minute"
+	@echo "make test      every quick test"
+	@echo "make check     format, lint, types, layers, documents, duplicates"
+	@echo "make torture   the long crash, fault and damage tests"
+	@echo "make bench     speed and memory against other engines"
+	@echo "make clean     remove what these made"
+
+demo: $(VENV)/.made
+	$(RUN) tools/demo.py
+
+test: lint
+	$(RUN) -m pytest tests
+
+check: lint
+	$(RUN) -m mypy
+	$(RUN) -m pytest tests/test_layers.py tests/test_public_api.py tests/test_docs.py tests/test_duplicates.py
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+
+torture: $(VENV)/.dev
+	OURDB_TORTURE=1 $(RUN) -m pytest -m torture tests
+
+bench: $(VENV)/.bench
+	$(RUN) benchmarks/run.py $(BENCH)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis ourdb.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is touched last, so that an interrupted set-up starts again.
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "ourdb needs Python 3.11 or newer: apt-get install python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory apt-venv
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.made
+	$(INSTALL) --editable '.[bench]'
+	@touch $@
+
+.PHONY: apt-venv
+apt-venv:
+	@test "$$(id -u)" -eq 0 || { echo "this Python has no venv; run: sudo apt-get install python3-venv" >&2; exit 1; }
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv
