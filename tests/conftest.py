@@ -1,0 +1,14 @@
+"""Shared settings of all tests: how long Hypothesis searches."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True)
+settings.register_profile(
+    "torture",
+    max_examples=2000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("torture" if os.environ.get("OURDB_TORTURE") else "quick")
