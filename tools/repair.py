@@ -1,0 +1,16 @@
+#!/usr/bin/env python3
+"""Mend a damaged store, keeping the originals aside: `ourdb repair` for a bare Python.
+
+Works as ``python -I -S repair.py STORE`` with the ``ourdb/`` folder beside this script or above it.
+"""
+
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.dirname(HERE)]
+
+from ourdb.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["repair", *sys.argv[1:]]))
