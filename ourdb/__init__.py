@@ -1,0 +1,2 @@
+from ourdb.store import OurDB, open
+from ourdb import errors

@@ -1,0 +1,199 @@
+"""A reader process: loads the store's state without a lock and follows the writer's log.
+
+Invariants
+----------
+* The reader's lease pins what it may read before it reads the manifest that names it.
+* Only whole commits are applied, each by one C-level call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ourdb.errors import CorruptionError, ModeError
+from ourdb.format import slot_is_live
+from ourdb.leases import Lease, take_lease
+from ourdb.manifest import NAME, Manifest, read
+from ourdb.position import Position
+from ourdb.recovery import Loaded, load
+from ourdb.scan import CommitSeen, Replay
+from ourdb.state import State, Verify
+from ourdb.storage import Storage
+
+_OVERLAY_MAX = 1 << 17
+_TRIES = 20
+
+
+class Follower:
+    """The reading side of a store in another process (or beside a writer in this one)."""
+
+    def __init__(self, storage: Storage, verify: Verify) -> None:
+        self.storage = storage
+        self._verify = verify
+        self.lock = threading.RLock()
+        self.lease: Lease | None = take_lease(storage)
+        try:
+            self._reload()
+        except BaseException:
+            self.close()
+            raise
+
+    def _reload(self) -> None:
+        """Read the newest manifest and everything it names; again where compaction was faster."""
+        for attempt in range(_TRIES):
+            stamp = self.storage.stamp(NAME)
+            manifest = read(self.storage)
+            if self.lease is not None:
+                self.lease.update(min(manifest.compactions, self._seen_compactions()), "")
+            try:
+                loaded = load(self.storage, manifest, self._verify)
+            except (CorruptionError, FileNotFoundError):
+                if self.storage.stamp(NAME) == stamp or attempt == _TRIES - 1:
+                    raise
+                continue  # the store moved on while it was read
+            self._take(loaded, stamp)
+            return
+
+    def _seen_compactions(self) -> int:
+        manifest: Manifest | None = getattr(self, "manifest", None)
+        return 1 << 62 if manifest is None else manifest.compactions
+
+    def _take(self, loaded: Loaded, stamp: object) -> None:
+        self._stamp = stamp
+        self.manifest = loaded.manifest
+        self.key_count = loaded.key_count
+        self.next_key = loaded.next_key
+        self.followed = loaded.followed
+        self._number = loaded.number
+        self.offset = loaded.offset
+        self.begun = self.sequence = loaded.sequence
+        self.rebuilt = loaded.rebuilt
+        self.warnings = loaded.warnings
+        self.live: State = loaded.state
+        self._say_position()
+
+    def _say_position(self) -> None:
+        if self.lease is not None:
+            self.lease.update(self.manifest.compactions, str(self.position))
+
+    @property
+    def position(self) -> Position:
+        """Position of the newest commit this reader has seen."""
+        return Position(self.manifest.epoch_of(self.sequence), self.sequence)
+
+    def refresh(self) -> bool:
+        """Take in what was committed since; whether there was anything. O(new log bytes)."""
+        with self.lock:
+            before = self.sequence, self.manifest.version
+            if self.storage.stamp(NAME) != self._stamp:
+                self._follow_manifest()
+            else:
+                self._replay_active()
+            if len(self.live.overlay) > _OVERLAY_MAX:
+                self._reload()
+            return (self.sequence, self.manifest.version) != before
+
+    def _follow_manifest(self) -> None:
+        stamp = self.storage.stamp(NAME)
+        manifest = read(self.storage)
+        old = self.manifest
+        sealed = next((entry for entry in manifest.segments if entry.number == self._number), None)
+        if (
+            manifest.uuid != old.uuid
+            or manifest.compactions != old.compactions
+            or sealed is None
+            or (sealed.end is not None and sealed.end < self.offset)
+        ):
+            self._reload()
+            return
+        for entry in manifest.segments:
+            self.live.table.add(entry)
+        self.manifest, self._stamp = manifest, stamp
+        for entry in manifest.log:
+            if entry.number < self._number:
+                continue
+            if entry.number > self._number:
+                self._number, self.offset = entry.number, 80
+            self._replay_active()
+            if entry.end is not None and self.offset != entry.end:
+                self._reload()
+                return
+        self._say_position()
+
+    def _replay_active(self) -> None:
+        if not self._number:
+            return
+        entry = self.live.table.entry_of(self._number)
+        segment = self.live.table.covering(entry.index, self.offset + 40)
+        while True:
+            size = len(segment.map)
+            end = size if entry.end is None else min(entry.end, size)
+            done = Replay(segment, self.offset, self.sequence, end, self._apply).run()
+            self.offset, self.begun, self.sequence = done.offset, done.sequence, done.sequence
+            if done.problem_offset + 40 <= end and not any(segment.map[done.problem_offset : done.problem_offset + 40]):
+                return
+            self.live.table.drop(entry.index)
+            segment = self.live.table.segment(entry.index)
+            if len(segment.map) <= size:
+                return  # not whole yet: the writer is at it, or died at it
+
+    def _apply(self, commit: CommitSeen) -> bool:
+        live = self.live
+        added = sum(map(slot_is_live, commit.slots.values()))
+        added -= sum(slot_is_live(live.slot(key)) for key in commit.slots)
+        self.begun = commit.sequence
+        live.overlay.update(commit.slots)
+        self.key_count += added
+        self.sequence = commit.sequence
+        highest = max(commit.slots, default=-1)
+        if highest >= self.next_key:
+            self.next_key = highest + 1
+        if commit.origin:
+            self.followed = commit.origin
+        return True
+
+    def check_usable(self) -> None:
+        """A reader never writes."""
+        raise ModeError(f'{self.storage.path}: this handle is open read-only (mode "r")')
+
+    def close(self) -> None:
+        """Give the lease up."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.close()
+
+    def abandon(self) -> None:
+        """In a forked child: leave the parent's lease alone."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.abandon()
+
+
+class AutoFollower(Follower):
+    """A reader that takes in what is new before each read."""
+
+    _state: State
+
+    @property  # type: ignore[override]
+    def live(self) -> State:
+        """The newest state."""
+        if getattr(self, "_ready", False) and not self._busy:
+            self._busy = True
+            try:
+                self.refresh()
+            finally:
+                self._busy = False
+        return self._state
+
+    @live.setter
+    def live(self, state: State) -> None:
+        self._state = state
+
+    def __init__(self, storage: Storage, verify: Verify) -> None:
+        self._busy = False
+        super().__init__(storage, verify)
+        self._ready = True
+
+
+MakeFollower = Callable[[Storage, Verify], Follower]

@@ -1,0 +1,296 @@
+"""Reads: a state is an overlay on an index generation, and the segments that its slots name.
+
+The writer and a following reader hold one *live* state, whose overlay grows; a view holds a frozen
+one. A get is one dict lookup, one slot and one slice of a map.
+
+Invariants
+----------
+* A state's generation and table never change; a new generation or table is a new state, put in
+  place by one assignment. Only the overlay of a live state grows, and by one C-level call a commit,
+  so that a thread sees a batch whole (CPython with the GIL).
+* ``verified`` holds overlay slots, ``generation.checked`` generation slots whose records were checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+from zlib import crc32
+
+from ourdb.codecs import codec_numbered
+from ourdb.errors import CorruptionError, InvalidArgumentError
+from ourdb.format import (
+    DELETE,
+    KEY_MAX,
+    RECORD,
+    RECORD_BYTES,
+    SLOT_LENGTH_MASK,
+    SLOT_LONG,
+    SLOT_TOMBSTONE,
+    RecordHeader,
+    slot_is_live,
+    slot_offset,
+)
+from ourdb.index import Generation
+from ourdb.relocation import Relocations
+from ourdb.segment import Table
+
+Verify = Literal["first", "always", "never"]
+_EMPTY = b""
+
+
+def checked_key(key: object) -> int:
+    """*key* as a plain int. InvalidArgumentError for anything that is no u32 (bool included)."""
+    if type(key) is not int:
+        if isinstance(key, bool) or not hasattr(key, "__index__"):
+            raise InvalidArgumentError(f"key {key!r} is a {type(key).__name__}; keys are int, 0 to {KEY_MAX}")
+        key = key.__index__()
+    if not 0 <= key <= KEY_MAX:
+        raise InvalidArgumentError(f"key {key} is out of range; keys are 0 to {KEY_MAX}")
+    return key
+
+
+class State:
+    """What one moment's readers need. Keys given to its methods must be plain u32 ints."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        overlay: dict[int, int],
+        table: Table,
+        relocations: Relocations,
+        verify: Verify,
+        value_bytes_max: int,
+    ) -> None:
+        self.generation = generation
+        self.overlay = overlay
+        self.overlay_get = overlay.get
+        self.slots = generation.slots
+        self.first = generation.first
+        self.count = generation.count
+        self.page_ok = generation.page_ok
+        self.checked = generation.checked
+        self.table = table
+        self.maps = table.maps
+        self.relocations = relocations
+        self.verify = verify
+        self.verified: set[int] = set()
+        self.value_bytes_max = value_bytes_max
+
+    def frozen(self) -> State:
+        """A copy that later commits do not change. O(overlay)."""
+        state = State(
+            self.generation,
+            self.overlay.copy(),
+            self.table,
+            self.relocations,
+            self.verify,
+            self.value_bytes_max,
+        )
+        state.verified = self.verified
+        return state
+
+    # ---- single keys ----
+
+    def slot(self, key: int) -> int:
+        """The newest slot of *key*, 0 where it was never seen; it may be a tombstone's."""
+        slot = self.overlay_get(key)
+        return self.generation.lookup(key) if slot is None else slot
+
+    def value(self, key: int, slot: int) -> bytes:
+        """The value of a live *slot*, checked as the verify mode asks. CorruptionError for damage."""
+        if self.verify == "never" and slot & SLOT_LENGTH_MASK < SLOT_LONG:
+            offset = slot_offset(slot)
+            end = offset + RECORD_BYTES + (slot & SLOT_LENGTH_MASK)
+            data = self.table.covering(slot >> 48, end).map
+            if end <= len(data):
+                self._mark(key, slot, 1)
+                return data[offset + RECORD_BYTES : end]  # type: ignore[no-any-return]
+        header, segment, start = self.table.record(slot, key, check=self._must_check(key, slot))
+        if header.kind == DELETE:
+            raise CorruptionError(f"the index names a deletion as the value of key {key}", segment.path, start)
+        payload = segment.map[start : start + header.length]
+        if slot & SLOT_LENGTH_MASK < SLOT_LONG:
+            self._mark(key, slot, 1)
+            return payload  # type: ignore[no-any-return]
+        self._mark(key, slot, 2)
+        return self.decoded(payload, header, segment.path, start)
+
+    def _must_check(self, key: int, slot: int) -> bool:
+        if self.verify != "first":
+            return self.verify == "always"
+        if key in self.overlay:
+            return slot not in self.verified
+        place = key - self.first
+        return not (0 <= place < self.count and self.checked[place])
+
+    def _mark(self, key: int, slot: int, how: int) -> None:
+        if self.verify == "always":
+            return
+        if self.overlay_get(key) == slot:
+            if how == 1:
+                self.verified.add(slot)
+            return
+        place = key - self.first
+        if 0 <= place < self.count and self.slots[place] == slot:
+            self.checked[place] = how
+
+    def decoded(self, payload: bytes, header: RecordHeader, path: str, offset: int) -> bytes:
+        """The value that *payload* stores. CorruptionError where its codec is unknown or refuses it."""
+        if not header.codec:
+            return payload
+        codec = codec_numbered(header.codec)
+        if codec is None:
+            raise CorruptionError(
+                f"key {header.key} is stored with codec id {header.codec}, which is not registered here", path, offset
+            )
+        try:
+            return codec.decode(payload, self.value_bytes_max)
+        except ValueError as error:
+            raise CorruptionError(f"key {header.key}: codec {codec.name!r} fails: {error}", path, offset) from None
+
+    def header(self, key: int, slot: int) -> RecordHeader:
+        """The checked header of the record that *slot* names."""
+        return self.table.record(slot, key, check=self.verify != "never")[0]
+
+    # ---- many keys ----
+
+    def get_many(self, keys: Sequence[int], default: Any = None) -> list[Any]:
+        """Values of *keys*, in their order, as of one moment; *default* where there is none."""
+        slots = list(map(self.overlay_get, keys))  # one C-level call: no batch is seen in part
+        first, count, checked, table, maps = self.first, self.count, self.checked, self.slots, self.maps
+        verified = self.verified
+        values: list[Any] = []
+        append = values.append
+        for key, slot in zip(keys, slots, strict=True):
+            if slot is None:
+                place = key - first
+                if 0 <= place < count:
+                    if checked[place] == 1:
+                        slot = table[place]
+                        data = maps[slot >> 48]
+                        if data is not None:
+                            start = (slot >> 17 & 0x7FFFFFF8) + 40
+                            append(data[start : start + (slot & 0xFFFFF)])
+                            continue
+                slot = self.generation.lookup(key)
+            elif slot in verified:
+                data = maps[slot >> 48]
+                if data is not None:
+                    start = (slot >> 17 & 0x7FFFFFF8) + 40
+                    append(data[start : start + (slot & 0xFFFFF)])
+                    continue
+            append(self.value(key, slot) if slot_is_live(slot) else default)
+        return values
+
+    # ---- iteration, on a frozen state ----
+
+    def chunks(self, start: int, stop: int) -> Iterator[tuple[Sequence[int], list[int]]]:
+        """Keys and slots in key order; slots may be 0 or a tombstone's."""
+        overlay = self.overlay
+        extra = sorted(key for key in overlay if start <= key < stop) if len(overlay) else []
+        at = 0
+        for keys, slots in self.generation.spans(start, stop):
+            if at == len(extra) or extra[at] > keys[-1]:
+                yield keys, slots
+                continue
+            low = at
+            while low < len(extra) and extra[low] < keys[0]:
+                low += 1
+            if low > at:
+                yield extra[at:low], [overlay[key] for key in extra[at:low]]
+            high = low
+            while high < len(extra) and extra[high] <= keys[-1]:
+                high += 1
+            if isinstance(keys, range):
+                base = keys[0]
+                for key in extra[low:high]:
+                    slots[key - base] = overlay[key]
+                yield keys, slots
+            else:
+                merged = dict(zip(keys, slots, strict=True))
+                merged.update((key, overlay[key]) for key in extra[low:high])
+                ordered = sorted(merged)
+                yield ordered, [merged[key] for key in ordered]
+            at = high
+        for low in range(at, len(extra), 512):
+            part = extra[low : low + 512]
+            yield part, [overlay[key] for key in part]
+
+    def live_slots(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """(key, slot) of the keys that hold a value, in key order."""
+        for keys, slots in self.chunks(start, stop):
+            for key, slot in zip(keys, slots, strict=True):
+                if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE:
+                    yield key, slot
+
+    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """(key, value) in key order, each checked as the verify mode asks."""
+        always = self.verify == "always"
+        first, count, checked, maps, table = self.first, self.count, self.checked, self.maps, self.slots
+        overlay, unpack = self.overlay, RECORD.unpack_from
+        seeds: dict[int, int] = {}
+        for keys, slots in self.chunks(start, stop):
+            for key, slot in zip(keys, slots, strict=True):
+                if not slot:
+                    continue
+                length = slot & 0xFFFFF
+                if length >= SLOT_LONG:
+                    if length != SLOT_TOMBSTONE:
+                        yield key, self.value(key, slot)
+                    continue
+                place = key - first
+                data = maps[slot >> 48]
+                if data is None or always:
+                    yield key, self.value(key, slot)
+                    continue
+                begin = slot >> 17 & 0x7FFFFFF8
+                if 0 <= place < count and key not in overlay:
+                    if checked[place] == 1:
+                        begin += 40
+                        yield key, data[begin : begin + length]
+                        continue
+                    record = data[begin : begin + 40 + length]
+                    seed = seeds.get(slot >> 48)
+                    if seed is None:
+                        seed = seeds[slot >> 48] = self.table.segment(slot >> 48).seed
+                    if len(record) == 40 + length:
+                        head = unpack(record)
+                        if (
+                            head[2] == key
+                            and head[1] == length
+                            and head[3] & 0xFFFF == 1
+                            and crc32(record[4:], seed) == head[0]
+                        ):
+                            checked[place] = 1
+                            yield key, record[40:]
+                            continue
+                yield key, self.value(key, slot)
+
+    # ---- history ----
+
+    def previous(self, header: RecordHeader) -> int | None:
+        """The slot of the version before *header*'s; None where it is not kept."""
+        if not header.previous:
+            return None
+        slot = self.table.slot_at(header.previous)
+        if slot is None:
+            location = self.relocations.find(header.key, header.sequence)
+            slot = self.table.slot_at(location) if location else None
+        return slot
+
+    def versions(self, key: int) -> Iterator[tuple[RecordHeader, int]]:
+        """Headers and slots of the kept versions of *key*, newest first."""
+        slot: int | None = self.slot(key)
+        while slot:
+            header, _, _ = self.table.record(slot, key, check=self.verify != "never")
+            yield header, slot
+            slot = self.previous(header)
+
+
+def live_pairs(state: State, keys: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """(key, slot) of those *keys* that hold a value."""
+    for key in keys:
+        slot = state.slot(key)
+        if slot_is_live(slot):
+            yield key, slot

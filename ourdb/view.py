@@ -1,0 +1,146 @@
+"""A view: one moment of a store, read-only, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from ourdb.codecs import codec_numbered
+from ourdb.errors import RecordNotFoundError, StoreClosedError
+from ourdb.format import slot_is_live
+from ourdb.position import Position, Record
+from ourdb.state import State, checked_key
+
+KEY_END = 1 << 32
+
+
+def key_range(start: int | None, stop: int | None) -> tuple[int, int]:
+    """[start, stop) as plain ints; None is open. Both may be any int: the range is cut to u32."""
+    low = 0 if start is None else max(int(start), 0)
+    high = KEY_END if stop is None else min(int(stop), KEY_END)
+    return low, high
+
+
+class View(Mapping[int, bytes]):
+    """A consistent read-only mapping; made by `OurDB.view` and `OurDB.open_snapshot`.
+
+    While it is open it pins the segments it may read: compaction keeps their files. Reads are as
+    fast as the store's own.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        key_count: int,
+        position: Position,
+        epoch_of: Callable[[int], int],
+        compactions: int,
+        name: str,
+        on_close: Callable[[View], None] | None = None,
+    ) -> None:
+        self._live: State | None = state
+        self._key_count = key_count
+        self._epoch_of = epoch_of
+        self._name = name
+        self._on_close = on_close
+        self.position = position
+        self.compactions = compactions
+
+    @property
+    def state(self) -> State:
+        """What this view reads. StoreClosedError after `close`."""
+        if self._live is None:
+            raise StoreClosedError(f"{self._name}: the view was closed")
+        return self._live
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    def __len__(self) -> int:
+        if self._live is None:
+            raise StoreClosedError(f"{self._name}: the view was closed")
+        return self._key_count
+
+    def __iter__(self) -> Iterator[int]:
+        return self.iterate_keys()
+
+    def __contains__(self, key: object) -> bool:
+        return slot_is_live(self.state.slot(checked_key(key)))
+
+    def __getitem__(self, key: int) -> bytes:
+        state, number = self.state, checked_key(key)
+        slot = state.slot(number)
+        if not slot_is_live(slot):
+            raise RecordNotFoundError(f"{self._name}: key {number} holds no value")
+        return state.value(number, slot)
+
+    def get(self, key: int, default: Any = None) -> Any:
+        """The value of *key*, *default* where it holds none."""
+        live = self._live
+        if type(key) is int and live is not None:
+            slot = live.overlay_get(key)
+            if slot is None:
+                place = key - live.first
+                if 0 <= place < live.count and live.checked[place] == 1:
+                    slot = live.slots[place]
+                    data = live.maps[slot >> 48]
+                    if data is not None:
+                        start = (slot >> 17 & 0x7FFFFFF8) + 40
+                        return data[start : start + (slot & 0xFFFFF)]
+        state, number = self.state, checked_key(key)
+        slot = state.slot(number)
+        return state.value(number, slot) if slot_is_live(slot) else default
+
+    def get_many(self, keys: Iterable[int], default: Any = None) -> list[Any]:
+        """Values of *keys* in their order; *default* where there is none."""
+        return self.state.get_many([checked_key(key) for key in keys], default)
+
+    def get_record(self, key: int) -> Record:
+        """The value with its sequence, time and codec. RecordNotFoundError where there is none."""
+        state, number = self.state, checked_key(key)
+        slot = state.slot(number)
+        if not slot_is_live(slot):
+            raise RecordNotFoundError(f"{self._name}: key {number} holds no value")
+        return record_of(state, number, slot, self._epoch_of)
+
+    def iterate_keys(self, start: int | None = None, stop: int | None = None) -> Iterator[int]:
+        """Keys that hold a value, in order, from *start* up to before *stop*."""
+        state = self.state
+        return (key for key, _ in state.live_slots(*key_range(start, stop)))
+
+    def iterate_items(self, start: int | None = None, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """(key, value) in key order, from *start* up to before *stop*."""
+        return self.state.items(*key_range(start, stop))
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what the view pins; a second call does nothing."""
+        if self._live is not None:
+            self._live = None
+            if self._on_close is not None:
+                self._on_close(self)
+
+
+class Snapshot(View):
+    """A named, durable view; see `OurDB.open_snapshot`."""
+
+
+def record_of(state: State, key: int, slot: int, epoch_of: Callable[[int], int]) -> Record:
+    """The record that a live *slot* names."""
+    value = state.value(key, slot)
+    header = state.header(key, slot)
+    codec = codec_numbered(header.codec)
+    return Record(
+        key, value, header.sequence, epoch_of(header.sequence), header.time_ns, codec.name if codec else "?"
+    )
