@@ -1,0 +1,1 @@
+"""Speed and memory of ourdb beside other engines: `python benchmarks/run.py`."""
