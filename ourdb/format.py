@@ -75,8 +75,8 @@ def decode_segment_header(data: bytes, file: str) -> SegmentHeader:
 
 
 def segment_seed(header: bytes) -> int:
-    """CRC seed of the records of the segment that starts with *header*."""
-    return crc32(header[: SEGMENT_HEADER.size])
+    """CRC seed of the records of the segment that starts with *header*: the header's own checksum."""
+    return crc32(header[:_SEGMENT_CRC_AT])  # over the stored CRC too it would be a constant
 
 
 # ---- record ---------------------------------------------------------------------------------

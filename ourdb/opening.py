@@ -13,7 +13,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ourdb import delta, index, leases, manifest as manifests, relocation, segment
+from ourdb import delta, index, leases, manifest as manifests, relocation, segment, snapshot
 from ourdb.codecs import codec_named
 from ourdb.errors import CorruptionError, InvalidArgumentError, NotAStoreError, StoreLockedError
 from ourdb.format import KEY_MAX, SEGMENT_BYTES_MAX, VALUE_BYTES_MAX
@@ -25,7 +25,7 @@ from ourdb.writer import RESERVE_NAME
 LOCK_NAME = "LOCK"
 SEGMENT_BYTES_MIN = 4096
 _SINGLE = {LOCK_NAME, manifests.NAME, manifests.TEMPORARY, STATE_NAME, RESERVE_NAME, index.TEMPORARY}
-_FAMILIES = (index, delta, relocation, segment, leases)
+_FAMILIES = (index, delta, relocation, segment, leases, snapshot)
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def open_manifest(storage: Storage, wanted: Wanted, *, fresh: bool, exists: bool
 def remove_leftovers(storage: Storage, manifest: Manifest) -> None:
     """Remove what an interrupted roll, checkpoint or compaction left: nothing that the manifest names."""
     listed = {entry.number for entry in manifest.segments} | {number for number, _, _ in manifest.retired}
+    pinned = {entry.generation for entry in manifest.snapshots}
     removed = False
     for name in storage.names():
         number = segment.segment_number(name)
@@ -156,9 +157,18 @@ def remove_leftovers(storage: Storage, manifest: Manifest) -> None:
                 and name.endswith(relocation.SUFFIX)
                 and name != relocation.relocation_name(manifest.relocations)
             )
+            or (name.startswith(snapshot.PREFIX) and name.endswith(snapshot.SUFFIX) and name not in pinned)
         )
         if stale:
             storage.remove(name)
             removed = True
     if removed:
         storage.sync_directory()
+
+
+def remove_indexes(storage: Storage, manifest: Manifest) -> None:
+    """Remove the index files of the store that a new one replaces."""
+    pinned = {entry.generation for entry in manifest.snapshots}
+    for name in storage.names():
+        if name.endswith(index.SUFFIX) and is_ours(name) and name not in pinned:
+            storage.remove(name)

@@ -153,8 +153,8 @@ def _usable(generation: Generation, manifest: Manifest, uuid: bytes) -> bool:
     position = header.position
     if header.uuid != uuid or position.compactions > manifest.compactions:
         return False
-    if any(entry.generation == generation.name for entry in manifest.snapshots):
-        return False  # may name segments that compaction moved away since
+    if position.sequence < manifest.pruned:
+        return False  # it has not seen records whose segments compaction took out of the log
     return any(entry.number == position.number and not entry.moved for entry in manifest.segments) or (
         position.number == 0
     )

@@ -145,6 +145,17 @@ class Table:
         if index in self._segments:
             self._segments[index].entry = entry
 
+    def without(self, indexes: set[int]) -> Table:
+        """A table without the segments at *indexes*; open maps are shared."""
+        with self._lock:
+            kept = [entry for index, entry in self.entries.items() if index not in indexes]
+            table = Table(self.storage, self.uuid, kept)
+            for index in self._opened:
+                if index not in indexes and index in self._segments:
+                    table._enter(index, self._segments[index])
+            table._pinned = self._pinned
+            return table
+
     def has_number(self, number: int) -> bool:
         """Whether the segment *number* is in the table."""
         return number in self._by_number

@@ -267,6 +267,19 @@ class State:
                             continue
                 yield key, self.value(key, slot)
 
+    def slots_of(self, keys: Sequence[int]) -> list[int]:
+        """Slots of sorted *keys*, 0 where a key was never seen."""
+        newer = list(map(self.overlay_get, keys))
+        if isinstance(keys, range) and keys and keys[0] >= self.first and keys[-1] < self.first + self.count:
+            for page in range(keys[0] - self.first >> 9, (keys[-1] - self.first >> 9) + 1):
+                self.generation.check_page(page)
+            older = self.slots[keys[0] - self.first : keys[-1] + 1 - self.first].tolist()
+        else:
+            older = [self.generation.lookup(key) if slot is None else 0 for key, slot in zip(keys, newer, strict=True)]
+        if newer.count(None) == len(newer):
+            return older  # type: ignore[no-any-return]
+        return [old if new is None else new for old, new in zip(older, newer, strict=True)]
+
     # ---- history ----
 
     def previous(self, header: RecordHeader) -> int | None:

@@ -34,6 +34,7 @@ from ourdb.opening import (
     check_names,
     is_ours,
     open_manifest,
+    remove_indexes,
     remove_leftovers,
     take_lock,
 )
@@ -193,7 +194,7 @@ class OurDB(MutableMapping[int, bytes]):
             manifest = open_manifest(self._storage, wanted, fresh=fresh, exists=exists)
             remove_leftovers(self._storage, manifest)
             if fresh:
-                compaction.remove_stale_indexes(self._storage)
+                remove_indexes(self._storage, manifest)
             loaded = load(self._storage, manifest, self._verify, accept)
             self._core = Writer(self._storage, loaded, durability, before_durable)
             self._core.warnings = loaded.warnings

@@ -79,6 +79,7 @@ from ourdb.format import (
     slot_offset,
 )
 from ourdb.index import (
+    Generation,
     IndexHeader,
     IndexPosition,
     generation_names,
@@ -134,6 +135,7 @@ class Writer:
         self.uuid = bytes.fromhex(loaded.manifest.uuid)
         self.live: State = loaded.state
         self.lock = threading.Lock()
+        self.upkeep = threading.RLock()  # compaction and snapshots, one at a time; taken before `lock`
         self.commit_now = durability == "commit"
         self.after_commit: Callable[[], None] | None = None
         self.key_count = loaded.key_count
@@ -152,6 +154,7 @@ class Writer:
         self._failed: BaseException | None = None
         self._closed = False
         self._forked = False
+        self.reserved: set[int] = set()  # table indexes of compaction outputs that are not listed yet
         self._unsettled: tuple[int, int] | None = None  # tail and sequence before an interrupted append
         settings = loaded.manifest.settings
         self._key_max = settings.key_max
@@ -711,10 +714,7 @@ class Writer:
     ) -> None:
         """Make the next segment, list it in the manifest, and append to it from now on."""
         number = manifest.next_number
-        taken = {entry.index for entry in others} | {index for _, index, _ in manifest.retired} | {also}
-        index = next((i for i in range(1, TABLE_INDEX_MAX + 1) if i not in taken), 0)
-        if not index or number > SEGMENT_NUMBER_MAX:
-            raise LimitError(f"{self.storage.path}: all {TABLE_INDEX_MAX} segments are in use; compact, or start a new store")
+        index = self._free_index(manifest, others, also)
         entry = SegmentEntry(number, index, None, self.sequence + 1)
         header = SegmentHeader(0, index, number, self.uuid, manifest.epoch, self.sequence + 1, self.next_key, _time_ns())
         file = create_segment(self.storage, header, capacity)
@@ -733,6 +733,25 @@ class Writer:
         self.durable_offset = SEGMENT_HEADER.size
         self.durable_sequence = self.sequence
         self._write_state()
+
+    def _free_index(self, manifest: Manifest, others: tuple[SegmentEntry, ...], also: int = 0) -> int:
+        taken = {entry.index for entry in others} | {index for _, index, _ in manifest.retired}
+        taken |= {also} | self.reserved
+        index = next((i for i in range(1, TABLE_INDEX_MAX + 1) if i not in taken), 0)
+        if not index or manifest.next_number > SEGMENT_NUMBER_MAX:
+            raise LimitError(
+                f"{self.storage.path}: all {TABLE_INDEX_MAX} segments are in use; compact, or start a new store"
+            )
+        return index
+
+    def take_number(self) -> tuple[int, int]:
+        """A segment number and a table index for compaction's output. The lock must be held."""
+        self.check_usable()
+        manifest = self.manifest
+        index = self._free_index(manifest, manifest.segments)
+        self.reserved.add(index)
+        self.publish(manifest.next_version(next_number=manifest.next_number + 1))
+        return manifest.next_number, index
 
     def _retire_file(self, file: File) -> None:
         old, self._file = self._file, file
@@ -890,9 +909,35 @@ class Writer:
             self.check_usable()
             if self._loaded is not None and not self.live.overlay:
                 return
-            self._ready()
-            self._checkpoint()
+            self.checkpoint_locked()
+
+    def checkpoint_locked(self) -> Generation:
+        """A generation that is complete up to now. The lock must be held."""
+        self._ready()
+        self._checkpoint()
+        self._set_limit()
+        return self.live.generation
+
+    def checkpoint_if_full(self) -> None:
+        """A checkpoint where the overlay outgrew its bound. The lock must be held."""
+        if len(self.live.overlay) >= _OVERLAY_MAX + self.postponed:
+            self._try_checkpoint()
             self._set_limit()
+
+    def seal_for_compaction(self) -> None:
+        """Begin the session, and seal the active segment where a good part of it is dead."""
+        with self.lock:
+            self._ready()
+            assert self._active is not None
+            live = overlay_statistics(self.live).get(self._active.number, (0, 0))[0]
+            if self.tail - live > max(self.tail // 4, 4096):
+                self._roll(0)
+            self._set_limit()
+
+    def remove_if_there(self, name: str) -> None:
+        """Remove a file that may be gone already."""
+        if name in self.storage.names():
+            self.storage.remove(name)
 
     def index_position(self) -> IndexPosition:
         """The log's position now, for a generation's header."""
@@ -950,13 +995,7 @@ class Writer:
                 if self._file is not None and self._failed is None and not self._forked:
                     self._close_session()
             finally:
-                self._closed = True
-                self._limit = -1
-                self._map = None
-                for file in (self._file, self._state_file):
-                    if file is not None:
-                        file.close()
-                self._file = self._state_file = None
+                self._release()
 
     def _close_session(self) -> None:
         assert self._file is not None
@@ -968,6 +1007,20 @@ class Writer:
         self._append_marker(CLOSE)
         self._sync_active()
         self._trim(self._file, self.tail)
+
+    def discard(self) -> None:
+        """Close without writing: the store is being destroyed."""
+        with self._sync_lock, self.lock:
+            self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._limit = -1
+        self._map = None
+        for file in (self._file, self._state_file):
+            if file is not None:
+                file.close()
+        self._file = self._state_file = None
 
     def abandon(self) -> None:
         """In a forked child: never write again, and leave the parent's lock and files alone."""
@@ -1003,7 +1056,10 @@ def overlay_statistics(state: State) -> dict[int, tuple[int, int]]:
         olds = [slots[key - first] for key in state.overlay if first <= key < end]
     for sign, group in ((-1, olds), (1, list(state.overlay.values()))):
         for index, (size, records) in _spans_by_index(state, group).items():
-            number = state.table.numbers[index] >> 28
+            entry = state.table.entries.get(index)
+            if entry is None:
+                continue  # compacted away since the generation was written
+            number = entry.number
             before = by_number.get(number, (0, 0))
             by_number[number] = (before[0] + sign * size, before[1] + sign * records)
     return {number: entry for number, entry in by_number.items() if state.table.has_number(number)}

@@ -1,0 +1,627 @@
+"""Compaction: copy what is still needed out of the segments with the most dead bytes, then drop them.
+
+A record is needed if it is its key's newest version, if a snapshot shows it, or if the retention rule
+keeps it. Records keep sequence, time and previous location; a deletion goes when no older version
+of its key can be anywhere.
+
+Invariants
+----------
+* The log is synced first: a version is dead only when what superseded it is durable.
+* Order: output segment, snapshot generations, relocation map and delta durable; then the manifest
+  switch (the commit point); then readers go over; the replaced files go last, when neither a view
+  nor a reader's lease pins them.
+* At any moment at most one output segment is extra; nothing is taken from the victims before the switch.
+* Copying holds no lock of the writer: commits go on, and a key that moved on meanwhile keeps its newer slot.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+from zlib import crc32
+
+from ourdb import snapshot
+from ourdb.delta import Moves, write_delta
+from ourdb.errors import CorruptionError, OurDBError
+from ourdb.format import (
+    DELETE,
+    FLAG_COMMIT,
+    FLAG_MOVED,
+    PUT,
+    RECORD,
+    RECORD_BODY,
+    RECORD_BYTES,
+    SEGMENT_HEADER,
+    SEGMENT_MOVED,
+    SegmentHeader,
+    encode_segment_header,
+    length_class,
+    meta_is_known,
+    pack_location,
+    pack_slot,
+    record_span,
+    segment_seed,
+    slot_is_live,
+)
+from ourdb.index import IndexHeader, write_generation
+from ourdb.leases import readers, remove_stale_leases
+from ourdb.manifest import Manifest, SegmentEntry, SnapshotEntry
+from ourdb.progress import Progress, go_on
+from ourdb.relocation import Moved, open_relocations, relocation_name, write_relocations
+from ourdb.segment import create_segment, segment_name
+from ourdb.state import State
+from ourdb.statistics import SegmentStats, segment_stats
+from ourdb.storage import File
+from ourdb.writer import Writer, segment_limit
+
+_SLICE_BYTES = 1 << 20
+_SMALL_PART = 8  # a segment under an eighth of the usual size is merged with others
+_SMALL_COUNT = 8
+
+
+class CompactionResult(NamedTuple):
+    """What a compaction did (or, dry, would do at most). ``finished``: nothing was left to do."""
+
+    bytes_before: int
+    bytes_after: int
+    bytes_freed: int
+    bytes_copied: int
+    segments_compacted: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A segment to compact: its entry and, by the index, its live bytes."""
+
+    entry: SegmentEntry
+    live_bytes: int
+
+    @property
+    def dead_bytes(self) -> int:
+        """Bytes that may go: all but the live ones and the header."""
+        assert self.entry.end is not None
+        return self.entry.end - self.live_bytes - SEGMENT_HEADER.size
+
+
+def plan(manifest: Manifest, stats: tuple[SegmentStats, ...], min_dead_ratio: float) -> list[list[Victim]]:
+    """Which segments to compact, in groups that fill one output segment each. Pure.
+
+    Most dead first, oldest first among equals (so deletions find what they deleted gone).
+    """
+    live = {segment.number: segment.live_bytes for segment in stats}
+    sealed = [Victim(entry, live.get(entry.number, 0)) for entry in manifest.segments if entry.end is not None]
+    small_bytes = manifest.settings.segment_bytes // _SMALL_PART
+    small = [victim for victim in sealed if (victim.entry.end or 0) < small_bytes]
+    merge = {victim.entry.number for victim in small} if len(small) >= _SMALL_COUNT else set()
+    chosen = [
+        victim
+        for victim in sealed
+        if victim.entry.number in merge
+        or victim.dead_bytes > 0
+        and victim.dead_bytes >= min_dead_ratio * (victim.entry.end or 1)
+    ]
+    chosen.sort(key=lambda victim: (victim.live_bytes / (victim.entry.end or 1), victim.entry.first))
+    limit = segment_limit(manifest.settings.segment_bytes, len(manifest.segments))
+    groups: list[list[Victim]] = []
+    room = -1
+    for victim in chosen:
+        if victim.live_bytes > room or len(groups[-1]) >= 64:
+            groups.append([])
+            room = max(limit - SEGMENT_HEADER.size, victim.live_bytes)
+        groups[-1].append(victim)
+        room -= victim.live_bytes
+    return groups
+
+
+class _Keep:
+    """Decides which records of the victims are needed, as of one frozen state."""
+
+    def __init__(
+        self, state: State, manifest: Manifest, snapshots: list[tuple[SnapshotEntry, State]], victims: set[int]
+    ) -> None:
+        self.state = state
+        self.snapshots = snapshots
+        self._retention = manifest.settings.retention
+        self._cutoff_ns = time.time_ns() - int(self._retention.seconds * 1e9)
+        self.keeps_history = not self._retention.keeps_nothing
+        self._kept: dict[int, frozenset[int]] = {}
+        # a deletion may go once every other segment that is older was filtered after it
+        others = [entry for entry in manifest.segments if entry.number not in victims]
+        self._older = [(entry.first, entry.filtered) for entry in others if entry.end is not None]
+
+    def wants(self, key: int, slot: int, sequence: int) -> tuple[bool, bool]:
+        """(needed, as the newest version) for the record of *key* at *slot*."""
+        current = self.state.slot(key)
+        if current == slot:
+            return slot_is_live(slot) or not self._deletion_may_go(key, sequence), True
+        if any(state.slot(key) == slot for _, state in self.snapshots):
+            return True, False
+        if self._retention.keeps_nothing:
+            return False, False
+        return self._retention.all or slot in self._kept_versions(key), False
+
+    def _deletion_may_go(self, key: int, sequence: int) -> bool:
+        if any(slot_is_live(state.slot(key)) for _, state in self.snapshots):
+            return False
+        if not self._retention.keeps_nothing and (self._retention.all or self._kept_versions(key)):
+            return False
+        return all(first > sequence or filtered >= sequence for first, filtered in self._older)
+
+    def _kept_versions(self, key: int) -> frozenset[int]:
+        """Slots of the superseded versions of *key* that the rule keeps. O(versions kept)."""
+        found = self._kept.get(key)
+        if found is None:
+            kept: list[int] = []
+            newer_time = 0
+            for count, (header, slot) in enumerate(self.state.versions(key)):
+                if count:
+                    by_count = count <= self._retention.versions
+                    if not by_count and not (self._retention.seconds and newer_time > self._cutoff_ns):
+                        break
+                    kept.append(slot)
+                newer_time = header.time_ns
+            found = self._kept[key] = frozenset(kept)
+        return found
+
+
+class _Output:
+    """The segment that a compaction writes."""
+
+    def __init__(self, writer: Writer, index: int, number: int, expected_bytes: int, epoch: int) -> None:
+        header = SegmentHeader(
+            SEGMENT_MOVED, index, number, writer.uuid, epoch, 0, writer.next_key, time.time_ns()
+        )
+        self._file: File | None = create_segment(
+            writer.storage, header, SEGMENT_HEADER.size + expected_bytes
+        )
+        self.index = index
+        self.number = number
+        self.seed = segment_seed(encode_segment_header(header))
+        self.end = SEGMENT_HEADER.size
+        self.first = self.last = 0
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+
+    def add(self, length: int, body: bytes, sequence: int) -> int:
+        """Append a record; its offset."""
+        offset = self.end
+        self._parts += (crc32(body, self.seed).to_bytes(4, "little"), body, bytes(-length & 7))
+        span = record_span(length)
+        self.end += span
+        self._parts_bytes += span
+        self.first = min(self.first or sequence, sequence)
+        self.last = max(self.last, sequence)
+        if self._parts_bytes >= _SLICE_BYTES:
+            self.flush()
+        return offset
+
+    def flush(self) -> None:
+        """Write what was added."""
+        assert self._file is not None
+        if self._parts:
+            self._file.write(b"".join(self._parts), self.end - self._parts_bytes)
+            self._parts.clear()
+            self._parts_bytes = 0
+
+    def finish(self) -> None:
+        """Durable on return, with no more space than it needs."""
+        assert self._file is not None
+        self.flush()
+        if self._file.size() > self.end:
+            self._file.truncate(self.end)
+        self._file.sync()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+class _Step:
+    """One group of victims: copies, switches, retires."""
+
+    def __init__(self, writer: Writer, pinned: Callable[[], int], victims: list[Victim]) -> None:
+        self._writer = writer
+        self._pinned = pinned
+        self.victims = victims
+        self.bytes_copied = 0
+        self._output: _Output | None = None
+        self._moves: Moves = []
+        self._snapshot_moves: dict[str, dict[int, int]] = {}
+        self._superseded: list[Moved] = []
+        self._newest: list[tuple[Moved, int]] = []  # with the old slot
+        self.done = False
+
+    def slices(self) -> Iterator[int]:
+        """Do the work; yields the bytes scanned after each bounded slice. The writer's upkeep lock is held."""
+        writer = self._writer
+        writer.sync()
+        if any(v.entry.last > writer.live.generation.header.position.sequence for v in self.victims):
+            writer.checkpoint()  # a delta only speaks to generations that have seen the victims' records
+        with writer.lock:
+            self._manifest = writer.manifest
+            state = writer.live.frozen()
+            self._filtered = writer.sequence
+        if not all(victim.entry in self._manifest.segments for victim in self.victims):
+            return  # another compaction was faster
+        snapshots = [
+            (entry, snapshot.snapshot_state(state, writer.storage, entry, "first"))
+            for entry in self._manifest.snapshots
+        ]
+        keep = _Keep(state, self._manifest, snapshots, {victim.entry.number for victim in self.victims})
+        try:
+            for victim in self.victims:
+                yield from self._copy(victim.entry, keep)
+            current = writer.manifest
+            if (current.compactions, current.snapshots) != (self._manifest.compactions, self._manifest.snapshots):
+                return  # a snapshot or another compaction came between two slices: planned anew later
+            if self._output is not None:
+                self._output.finish()
+            self._write_sidecars(state, snapshots)
+            self._switch()
+            self.done = True
+        finally:
+            self._abandon()
+
+    def _open_output(self) -> _Output:
+        if self._output is None:
+            manifest = self._manifest
+            with self._writer.lock:  # the log may roll meanwhile: number and index are taken for good
+                number, index = self._writer.take_number()
+            expected = sum(victim.live_bytes for victim in self.victims)
+            self._output = _Output(self._writer, index, number, expected, manifest.epoch)
+        return self._output
+
+    def _copy(self, entry: SegmentEntry, keep: _Keep) -> Iterator[int]:
+        """Copy the needed records of one victim."""
+        segment = keep.state.table.segment(entry.index)
+        data, seed, unpack, pack = segment.map, segment.seed, RECORD.unpack_from, RECORD_BODY.pack
+        end = entry.end or 0
+        offset = SEGMENT_HEADER.size
+        pause = offset + _SLICE_BYTES
+        view = memoryview(data)
+        while offset < end:
+            crc, length, key, meta, sequence, previous, time_ns = unpack(data, offset)
+            stop = offset + RECORD_BYTES + length
+            if stop > end or not meta_is_known(meta) or crc32(view[offset + 4 : stop], seed) != crc:
+                raise CorruptionError(
+                    "a record's checksum does not match: this segment is not compacted; see `ourdb verify`",
+                    segment.path,
+                    offset,
+                )
+            kind = meta & 0xFF
+            if kind == PUT or kind == DELETE:
+                slot = pack_slot(entry.index, offset, length_class(meta, length))
+                needed, newest = keep.wants(key, slot, sequence)
+                if needed:
+                    output = self._output or self._open_output()
+                    new_meta = meta & ~FLAG_COMMIT | FLAG_MOVED
+                    body = pack(length, key, new_meta, sequence, previous, time_ns) + view[offset + 40 : stop]
+                    at = output.add(length, body, sequence)
+                    self.bytes_copied += len(body) + 4
+                    new = output.index << 48 | at << 17 | slot & 0xFFFFF
+                    self._note(keep, key, slot, new, sequence, newest)
+                elif newest:
+                    self._moves.append((key, slot, 0))
+            offset = stop + 7 & -8
+            if offset >= pause:
+                pause = offset + _SLICE_BYTES
+                yield offset
+        yield end
+
+    def _note(self, keep: _Keep, key: int, slot: int, new: int, sequence: int, newest: bool) -> None:
+        """Remember what pointed to the record that was copied."""
+        assert self._output is not None
+        location = pack_location(self._output.number, new >> 17 & 0x7FFFFFF8)
+        if newest:
+            self._moves.append((key, slot, new))
+            if keep.keeps_history:
+                self._newest.append(((key, sequence, location), slot))
+        else:
+            self._superseded.append((key, sequence, location))
+        for entry, state in keep.snapshots:
+            if state.slot(key) == slot:
+                self._snapshot_moves.setdefault(entry.generation, {})[key] = new
+
+    def _write_sidecars(self, state: State, snapshots: list[tuple[SnapshotEntry, State]]) -> None:
+        writer, storage = self._writer, self._writer.storage
+        self._compaction = self._manifest.compactions + 1
+        write_delta(storage, writer.uuid, self._compaction, self._moves)
+        self._generations: dict[str, str] = {}
+        for serial, (old_name, moved) in enumerate(self._snapshot_moves.items()):
+            shown = next(state for entry, state in snapshots if entry.generation == old_name)
+            name = f"{snapshot.PREFIX}{self._compaction:010x}-{serial}{snapshot.SUFFIX}"
+            old_header = shown.generation.header
+
+            def complete(header: IndexHeader, old: IndexHeader = old_header) -> IndexHeader:
+                return header._replace(
+                    uuid=old.uuid,
+                    position=old.position,
+                    next_key=old.next_key,
+                    key_count=old.key_count,
+                    followed=old.followed,
+                )
+
+            write_generation(storage, name, shown.generation, moved, complete, {})
+            self._generations[old_name] = name
+        self._relocations = self._manifest.relocations
+        self._write_relocations(state)
+        storage.sync_directory()
+
+    def _write_relocations(self, state: State) -> None:
+        """The map of superseded versions: what stays of the old one, and what this step moved."""
+        if not self._superseded and not self._relocations:
+            return
+        gone = {victim.entry.number for victim in self.victims}
+        kept = [moved for moved in state.relocations.entries() if moved[2] >> 28 not in gone]
+        self._relocations = self._compaction if kept or self._superseded else 0
+        if self._relocations:
+            entries = sorted(kept + self._superseded)
+            write_relocations(self._writer.storage, self._writer.uuid, self._relocations, entries)
+
+    def _add_overtaken(self, live: State) -> None:
+        """Versions that were newest when copied and are superseded by now: history finds them by the map."""
+        if self._manifest.settings.retention.keeps_nothing:
+            return
+        overtaken = [moved for moved, old in self._newest if live.slot(moved[0]) != old]
+        if overtaken:
+            self._superseded += overtaken
+            self._write_relocations(live)
+            self._writer.storage.sync_directory()
+
+    def _switch(self) -> None:
+        """Switch manifest, index and table; the victims are out of use for whoever reads from now on."""
+        writer = self._writer
+        with writer.lock:
+            writer.check_usable()
+            old = writer.manifest
+            self._add_overtaken(writer.live)
+            gone = {victim.entry.number for victim in self.victims}
+            output = self._output_entry()
+            segments = tuple(entry for entry in old.segments if entry.number not in gone)
+            retired = tuple((v.entry.number, v.entry.index, self._compaction) for v in self.victims)
+            pruned = max([old.pruned, *(v.entry.last for v in self.victims if not v.entry.moved)])
+            snapshots = tuple(_renamed(entry, self._generations) for entry in old.snapshots)
+            writer.publish(
+                old.next_version(
+                    segments=(*((output,) if output else ()), *segments),
+                    compactions=self._compaction,
+                    retired=(*old.retired, *retired),
+                    pruned=pruned,
+                    snapshots=snapshots,
+                    relocations=self._relocations,
+                )
+            )
+            live = writer.live
+            if output is not None:
+                live.table.add(output)
+            live.overlay.update({key: new for key, slot, new in self._moves if live.slot(key) == slot})
+            table = live.table.without({victim.entry.index for victim in self.victims})
+            relocations = open_relocations(writer.storage, writer.manifest, table)
+            state = State(live.generation, live.overlay, table, relocations, live.verify, live.value_bytes_max)
+            state.verified = live.verified
+            writer.live = state
+            if self._output is not None:
+                writer.reserved.discard(self._output.index)
+                self._output = None
+            unused = {entry.generation for entry in old.snapshots} - {entry.generation for entry in snapshots}
+            for name in unused - {live.generation.name}:
+                writer.storage.remove(name)
+            if old.relocations and old.relocations != self._relocations:
+                writer.remove_if_there(relocation_name(old.relocations))
+            writer.checkpoint_if_full()
+        purge(writer, self._pinned)
+
+    def _output_entry(self) -> SegmentEntry | None:
+        output = self._output
+        if output is None:
+            return None
+        return SegmentEntry(
+            output.number,
+            output.index,
+            output.end,
+            output.first,
+            output.last,
+            moved=self._compaction,
+            filtered=self._filtered,
+        )
+
+    def _abandon(self) -> None:
+        """After an error or a stop: the half-written output goes; the store is as before."""
+        output, self._output = self._output, None
+        if output is not None:
+            self._writer.reserved.discard(output.index)
+            output.close()
+            self._writer.remove_if_there(segment_name(output.number))
+
+
+def _renamed(entry: SnapshotEntry, names: dict[str, str]) -> SnapshotEntry:
+    if entry.generation not in names:
+        return entry
+    return SnapshotEntry(
+        entry.name, entry.epoch, entry.sequence, entry.time_ns, entry.keys, names[entry.generation]
+    )
+
+
+def purge(writer: Writer, pinned: Callable[[], int]) -> None:
+    """Remove replaced segments that neither a view nor a living reader pins."""
+    with writer.lock:
+        if not writer.manifest.retired:
+            return
+        remove_stale_leases(writer.storage)
+        seen = min([pinned(), *(reader.compactions for reader in readers(writer.storage))])
+        names = set(writer.storage.names())
+        for number, _, compaction in writer.manifest.retired:
+            if compaction <= seen and segment_name(number) in names:
+                writer.storage.remove(segment_name(number))
+        # an index generation that may still use the table index keeps it taken
+        known = writer.live.generation.header.position.compactions
+        kept = tuple(entry for entry in writer.manifest.retired if entry[2] > seen or entry[2] > known)
+        if kept != writer.manifest.retired:
+            writer.publish(writer.manifest.next_version(retired=kept))
+
+
+def compact(
+    writer: Writer,
+    pinned: Callable[[], int],
+    budget_bytes: int | None = None,
+    min_dead_ratio: float = 0.0,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> CompactionResult:
+    """Compact by hand; see `OurDB.compact`."""
+    writer.check_usable()
+    if dry_run:
+        return _dry_run(writer, min_dead_ratio)
+    with writer.upkeep:
+        writer.seal_for_compaction()
+        groups, before = _plan_now(writer, min_dead_ratio)
+        total = sum(victim.entry.end or 0 for group in groups for victim in group)
+        copied = compacted = scanned = 0
+        finished = True
+        pending = list(groups)
+        while pending:
+            if budget_bytes is not None and copied >= budget_bytes:
+                finished = False
+                break
+            step = _Step(writer, pinned, _fitting(writer, pending))
+            base = scanned
+            for _ in step.slices():
+                scanned = min(base + step.bytes_copied, total)
+                if not go_on(progress, "compact", scanned, total, "bytes"):
+                    finished = False
+                    break
+            if not step.done:
+                break
+            copied += step.bytes_copied
+            compacted += len(step.victims)
+            scanned = base + sum(victim.entry.end or 0 for victim in step.victims)
+        if compacted:
+            writer.checkpoint()
+            purge(writer, pinned)
+            writer.make_reserve()
+        go_on(progress, "compact", scanned if not finished else total, total, "bytes")
+        after = _total_bytes(writer)
+        return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)
+
+
+def _fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:
+    """The next group; on a nearly full disk the one that needs least, and of it what fits."""
+    free = writer.storage.free_bytes()
+    need = sum(victim.live_bytes for victim in pending[0])
+    if need + _SLICE_BYTES <= free:
+        return pending.pop(0)
+    writer.release_reserve()
+    pending.sort(key=lambda group: min(victim.live_bytes for victim in group))
+    group = sorted(pending.pop(0), key=lambda victim: victim.live_bytes)
+    if len(group) > 1:
+        pending.append(group[1:])
+    if group[0].live_bytes > writer.storage.free_bytes():
+        raise OSError(
+            errno.ENOSPC,
+            f"compaction needs {group[0].live_bytes} free bytes for the segment with the fewest live bytes",
+            writer.storage.path,
+        )
+    return group[:1]
+
+
+def _plan_now(writer: Writer, min_dead_ratio: float) -> tuple[list[list[Victim]], int]:
+    with writer.lock:
+        stats = segment_stats(writer.manifest, writer.live, writer.tail)
+        manifest = writer.manifest
+    return plan(manifest, stats, min_dead_ratio), sum(segment.bytes for segment in stats)
+
+
+def _total_bytes(writer: Writer) -> int:
+    return sum(writer.tail if entry.end is None else entry.end for entry in writer.manifest.segments)
+
+
+def _dry_run(writer: Writer, min_dead_ratio: float) -> CompactionResult:
+    groups, before = _plan_now(writer, min_dead_ratio)
+    victims = [victim for group in groups for victim in group]
+    freed = sum(victim.dead_bytes for victim in victims)
+    return CompactionResult(
+        before, before - freed, freed, sum(victim.live_bytes for victim in victims), len(victims), not victims
+    )
+
+
+class AutoCompactor:
+    """Compacts in small slices, one after a commit of the long path, when much is reclaimable.
+
+    It starts when the store is larger than twice its live bytes plus a segment; what it finds pinned
+    it does not try again before another segment's worth is dead.
+    """
+
+    def __init__(self, writer: Writer, pinned: Callable[[], int]) -> None:
+        self._writer = writer
+        self._pinned = pinned
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self._floor = 0
+        self._steps: Iterator[int] | None = None
+        self._stopped = False
+        self.error: BaseException | None = None
+
+    def step(self) -> None:
+        """Do one slice, where there is one to do and no other thread is at it."""
+        if self._stopped or not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._steps is None and self._due():
+                self._steps = self._run()
+            if self._steps is not None:
+                self._advance()
+        finally:
+            self._lock.release()
+
+    def _advance(self) -> None:
+        assert self._steps is not None
+        if not self._writer.upkeep.acquire(blocking=False):
+            return
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._steps = None
+        except (OurDBError, OSError) as error:  # shown by `stats`; the commit that came by is not to blame
+            self.error, self._steps, self._stopped = error, None, True
+        finally:
+            self._writer.upkeep.release()
+
+    def _due(self) -> bool:
+        manifest = self._writer.manifest
+        now = len(manifest.segments), manifest.next_number, self._writer.live.generation.name
+        if now == self._seen:
+            return False
+        self._seen = now
+        total, live = self._sizes()
+        return total - live > live + manifest.settings.segment_bytes + self._floor
+
+    def _sizes(self) -> tuple[int, int]:
+        """Total and live bytes of the sealed segments, as of the last checkpoint."""
+        live = self._writer.live.generation.statistics()
+        sealed = [entry for entry in self._writer.manifest.segments if entry.end is not None]
+        return sum(entry.end or 0 for entry in sealed), sum(live.get(entry.number, (0, 0))[0] for entry in sealed)
+
+    def _run(self) -> Iterator[int]:
+        groups, _ = _plan_now(self._writer, 0.25)
+        for group in groups:
+            yield from _Step(self._writer, self._pinned, group).slices()
+        self._writer.checkpoint()
+        purge(self._writer, self._pinned)
+        total, live = self._sizes()
+        self._floor = max(total - 2 * live, 0)
+
+    def stop(self) -> None:
+        """End it; a half-done step leaves the store as it was."""
+        with self._lock:
+            self._stopped = True
+            steps, self._steps = self._steps, None
+            if steps is not None and hasattr(steps, "close"):
+                steps.close()
