@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from typing import Literal
 
 import ourdb
 from ourdb.check import LogLine, dump_log
@@ -70,12 +71,8 @@ def run_delete(arguments: argparse.Namespace, output: Output) -> int:
 def run_keys(arguments: argparse.Namespace, output: Output) -> int:
     """List the keys in order."""
     with ourdb.open(arguments.store, "r") as db:
-        if arguments.snapshot is not None:
-            with db.open_snapshot(arguments.snapshot) as snapshot:
-                output.listing(snapshot.keys(arguments.start, arguments.stop), str, "key")
-        else:
-            with db.view() as view:
-                output.listing(view.keys(arguments.start, arguments.stop), str, "key")
+        with db.view() if arguments.snapshot is None else db.open_snapshot(arguments.snapshot) as view:
+            output.listing(view.iterate_keys(arguments.start, arguments.stop), str, "key")
     return ExitCode.CLEAN
 
 
@@ -286,7 +283,8 @@ def run_bench(arguments: argparse.Namespace, output: Output) -> int:
 
     rows = quick_bench(arguments.directory, arguments.count, arguments.value_bytes, output.progress)
     what = f"{counted(arguments.count, 'value')} of {size_text(arguments.value_bytes)}, Python {sys.version.split()[0]}"
-    fields = {"count": arguments.count, "value_bytes": arguments.value_bytes, "python": sys.version, "rows": rows}
+    figures = [{**row._asdict(), "per_second": round(row.per_second)} for row in rows]
+    fields = {"count": arguments.count, "value_bytes": arguments.value_bytes, "python": sys.version, "rows": figures}
     output.job(fields, map(line, rows), what)
     return ExitCode.CLEAN
 
@@ -294,7 +292,9 @@ def run_bench(arguments: argparse.Namespace, output: Output) -> int:
 # Shared pieces
 
 
-def open_writer(arguments: argparse.Namespace, mode: str, *, incremental: bool | None = None) -> ourdb.OurDB:
+def open_writer(
+    arguments: argparse.Namespace, mode: Literal["w", "c"], *, incremental: bool | None = None
+) -> ourdb.OurDB:
     """The store of the command line, open for writing; waits for another writer as long as ``--wait`` says."""
     return ourdb.open(arguments.store, mode, incremental=incremental, lock_timeout=arguments.wait)
 
@@ -317,8 +317,10 @@ def finding_text(finding: ourdb.Finding) -> str:
 
 def stat_text(name: str, value: object) -> str:
     """One figure of ``stats``, in words: a list as its length."""
-    if isinstance(value, list | tuple | dict):
+    if isinstance(value, list | tuple):
         return f"{len(value):,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{part} {item}" for part, item in value.items())
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{size_text(value)} ({value:,})" if name.endswith("_bytes") and value >= 1024 else f"{value:,}"
     return "-" if value is None else str(value)
