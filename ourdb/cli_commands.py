@@ -208,7 +208,7 @@ def run_compact(arguments: argparse.Namespace, output: Output) -> int:
         f"{verb} {size_text(result.bytes_freed)}: {size_text(result.bytes_before)} -> {size_text(result.bytes_after)}"
     )
     output.job(result, (), verdict if result.finished else f"{verdict}; not finished, run it again to go on")
-    return ExitCode.CLEAN
+    return ExitCode.CANCELLED if output.progress.stopped else ExitCode.CLEAN
 
 
 def run_snapshot_create(arguments: argparse.Namespace, output: Output) -> int:
@@ -240,11 +240,16 @@ def run_snapshot_delete(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def run_backup(arguments: argparse.Namespace, output: Output) -> int:
-    """Copy the store, also beside a live writer; a second run copies only what is new."""
-    with ourdb.open(arguments.store, "r") as db:
-        result = db.backup(arguments.target, progress=output.progress)
-    output.job(result, (), f"backed up to {arguments.target} and verified")
-    return ExitCode.CLEAN
+    """Copy the store, also beside a live writer; a second run copies only what is new, also after ctrl-C."""
+    with ourdb.open(arguments.store, "r") as db, output.stoppable() as progress:
+        result = db.backup(arguments.target, progress=progress)
+    copied = f"{size_text(result.bytes_copied)} copied of {size_text(result.bytes_total)}"
+    if result.finished:
+        verdict, code = f"backed up to {arguments.target} and verified, {copied}", ExitCode.CLEAN
+    else:
+        verdict, code = f"stopped, {copied}; the previous backup stands, run it again to go on", ExitCode.CANCELLED
+    output.job(result, (), verdict)
+    return code
 
 
 def run_dump(arguments: argparse.Namespace, output: Output) -> int:
