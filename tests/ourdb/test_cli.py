@@ -265,7 +265,7 @@ def test_verify_of_damaged_store_is_uncorrected_and_repair_corrects(run: Run, st
     assert done.code == CORRECTED
     assert any(line.startswith("lost: ") for line in done.lines)
     assert run("verify", store, "--deep").code == CLEAN
-    assert run("get", store, 2).out == b"value 2"
+    assert run("get", store, 3).out == b"newer"
 
 
 def test_repair_of_sound_store_has_nothing_to_do(run: Run, store: Path) -> None:
