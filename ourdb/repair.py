@@ -377,6 +377,8 @@ class _Repair:
         if entry.end is not None and entry.end > stop:
             text = f"segment {entry.number}: the file ends at {stop}, {entry.end - stop} bytes are missing"
             rescue.losses.append(Loss(entry.number, entry.index, stop, entry.end, text))
+        for key, offset in rescue.named.items():
+            self._lost_keys[key] = f"segment {entry.number} at offset {offset}"
         self._take(rescue)
         return None if output is None else output.finish(self._compaction(manifest))
 

@@ -22,11 +22,14 @@ from ourdb.format import (
     HINT,
     PUT,
     RECORD_BYTES,
+    HintBody,
     RecordHeader,
     decode_commit,
     decode_hint,
     meta_is_known,
+    slot_offset,
 )
+from ourdb.index import slots_from_bytes
 from ourdb.salvage import Bounds, Found, Source, bare_header, kind_name, walk
 
 Origin = tuple[bytes, int, int]
@@ -75,6 +78,8 @@ class Rescue:
         The highest sequence met.
     next_key : int
         Above every key met, and what hints say.
+    named : dict[int, int]
+        Keys that hints name for lost places, with the offset.
     newest, followed : Trail
         Of the newest commit, and of the newest that names a leader's position.
     """
@@ -101,6 +106,7 @@ class Rescue:
         self.losses: list[Loss] = []
         self.last = 0
         self.next_key = 0
+        self.named: dict[int, int] = {}
         self.newest = self.followed = Trail()
 
     def records(self, start: int) -> Iterator[tuple[int, RecordHeader]]:
@@ -170,9 +176,20 @@ class Rescue:
         except CorruptionError:
             return  # a hint is never needed
         self.next_key = max(self.next_key, hint.next_key)
+        if self.losses:
+            self._name_by(hint)
         if any(hint.followed[0]) or hint.followed[1]:
             trail = Trail(header.sequence, b"", hint.followed)
             self.followed = max(self.followed, trail, key=lambda trail: trail.sequence)
+
+    def _name_by(self, hint: HintBody) -> None:
+        """A hint lists the newest record of each key in its range: it can name what was there."""
+        pairs = zip(slots_from_bytes(hint.keys, "I"), slots_from_bytes(hint.slots, "Q"), strict=True)
+        ranges = [(loss.offset, loss.end) for loss in self.losses if loss.end > hint.start]
+        for key, slot in pairs:
+            offset = slot_offset(slot)
+            if any(start <= offset < end for start, end in ranges):
+                self.named[key] = offset
 
     def _drop_pending(self, why: str) -> Iterator[tuple[int, RecordHeader]]:
         """Give the waiting records of a broken batch up; nothing is yielded, unless parts are wanted."""
