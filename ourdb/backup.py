@@ -249,12 +249,11 @@ class _Run:
         try:
             self._copy(manifest, new)
             self._check(new, sequence)
-            finished = True
-        except _StoppedError:
-            pass
-        else:
             switch(self._target, new)  # the commit point
+            finished = True
             self._clean(new, self._copy_newest_generation(manifest, sequence))
+        except _StoppedError:
+            pass  # before the switch the previous backup stands, after it the new one
         return BackupResult(position, self._files, self._bytes, self._total, self._target.path, finished)
 
     def _check_goes_on(self, manifest: Manifest, position: Position) -> None:
