@@ -70,7 +70,7 @@ def put_and_wait(path: str, keys: int, value_bytes: int, sync_at: int = 0) -> di
 
 
 def open_once(path: str, value_bytes: int, probes: list[int]) -> dict[str, Any]:
-    """Seconds that opening takes; then the number of keys, and whether the probed keys hold their values."""
+    """Seconds that opening, the first get and the first put take; the number of keys; whether the values are right."""
     import ourdb
 
     gc.collect()
@@ -81,7 +81,10 @@ def open_once(path: str, value_bytes: int, probes: list[int]) -> dict[str, Any]:
     first_read = time.perf_counter()
     pool = values(value_bytes)
     right = first == pool[probes[0] % POOL] and all(db[key] == pool[key % POOL] for key in probes)
+    writing = time.perf_counter()
+    db.set(probes[0], pool[probes[0] % POOL])
     found = {"open": opened - started, "first_get": first_read - opened, "keys": len(db), "right": right}
+    found["first_put"] = time.perf_counter() - writing
     db.close()
     return found
 

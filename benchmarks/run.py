@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import platform
 import shutil
@@ -41,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = Results(machine(options.directory), modes(chosen), absent)
     _print(report.header(results))
     started = perf_counter()
-    for value_bytes in options.sizes:
-        scale = (QUICK if options.quick else SCALES)[value_bytes]
-        if options.keys:
-            scale = replace(scale, keys=options.keys)
+    scales = {size: (QUICK if options.quick else SCALES)[size] for size in options.sizes}
+    if options.keys:
+        scales = {size: replace(scale, keys=options.keys) for size, scale in scales.items()}
+    touch_memory(2 * len(chosen) * max((size * scale.keys for size, scale in scales.items()), default=0))
+    for value_bytes, scale in scales.items():
         _measure_size(results, chosen, workloads, Data(options.seed, value_bytes, scale), options.directory)
     if options.special and any(engine.name == report.OURS for engine in chosen):
         results.figures = special.measure(options.directory, quick=options.quick, seed=options.seed, tell=_tell)
@@ -61,13 +63,24 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure here as well")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios as SVG")
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "bench", help="where the stores are made")
-    parser.add_argument("--sizes", type=int, nargs="+", choices=SCALES, default=list(SCALES), help="value bytes")
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(SCALES), help="value bytes; none: special only")
     parser.add_argument("--engines", nargs="+", choices=[engine.name for engine in ENGINES], metavar="NAME")
     parser.add_argument("--only", nargs="+", choices=[one.name for one in WORKLOADS], metavar="WORKLOAD")
     parser.add_argument("--keys", type=int, help="keys in each store, instead of the usual number")
     parser.add_argument("--seed", type=int, default=20240229)
     parser.add_argument("--no-special", dest="special", action="store_false", help="leave out open, memory, space, …")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if set(options.sizes) - set(SCALES):
+        parser.error(f"sizes are {', '.join(map(str, SCALES))}")
+    return options
+
+
+def touch_memory(most: int) -> None:
+    """Take and give back free memory: the first touch is slow on a virtual machine, and would fall on some engine."""
+    size = min(most, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // 2)
+    with mmap.mmap(-1, max(size, mmap.PAGESIZE)) as area:
+        for offset in range(0, len(area), mmap.PAGESIZE):
+            area[offset] = 1
 
 
 def machine(directory: Path) -> dict[str, str]:
