@@ -165,7 +165,11 @@ def add_store_verbs(verbs: Verbs) -> None:
     )
     verify.add_argument("--resume", metavar="TOKEN", help="go on where a stopped verify said it was")
 
-    verbs.add("repair", commands.run_repair)
+    repair = verbs.add("repair", commands.run_repair)
+    repair.add_argument("--dry-run", action="store_true", help="only say what it would do and what would be lost")
+    repair.add_argument(
+        "--partial-batches", action="store_true", help="save what is left of a batch that lost a record"
+    )
 
     compact = verbs.add("compact", commands.run_compact, writes=True)
     compact.add_argument("--budget-bytes", metavar="N", type=count_argument, help="copy at most so many bytes now")

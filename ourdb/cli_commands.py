@@ -180,16 +180,20 @@ def run_verify(arguments: argparse.Namespace, output: Output) -> int:
 
 def run_repair(arguments: argparse.Namespace, output: Output) -> int:
     """Mend a damaged store; the originals are kept aside and what could not be saved is listed."""
-    report = ourdb.repair(arguments.store, progress=output.progress)
+    dry_run, partial_batches = arguments.dry_run, arguments.partial_batches
+    report = ourdb.repair(arguments.store, output.progress, dry_run=dry_run, partial_batches=partial_batches)
     lines = [*map(finding_text, report.findings), *report.actions, *(f"lost: {loss}" for loss in report.lost)]
-    if not report.ok:
-        verdict, code = "not repaired: damage is left", ExitCode.UNCORRECTED
-    elif not report.actions:
+    kept = f"{counted(report.saved_records, 'record')} saved, {counted(len(report.lost), 'line')} of losses"
+    if not report.actions and report.ok:
         verdict, code = "clean, nothing to repair", ExitCode.CLEAN
+    elif dry_run:
+        verdict, code = f"would repair: {kept}; nothing was changed", ExitCode.UNCORRECTED
+    elif not report.ok:
+        verdict, code = f"not repaired, damage is left: {kept}", ExitCode.UNCORRECTED
     else:
-        verdict = f"repaired: {counted(report.saved_records, 'record')} saved, {counted(len(report.lost), 'loss')}"
-        verdict += f"; originals in {report.aside}" if report.aside else ""
-        code = ExitCode.CORRECTED
+        verdict, code = f"repaired: {kept}", ExitCode.CORRECTED
+    if report.aside is not None:
+        verdict += f"; originals in {report.aside}"
     output.job(report, lines, verdict)
     return code
 

@@ -261,11 +261,21 @@ def test_verify_of_damaged_store_is_uncorrected_and_repair_corrects(run: Run, st
     done = run("verify", store, "--deep")
     assert done.code == UNCORRECTED
     assert any(line.startswith("error: ") for line in done.lines)
+    done = run("repair", store, "--dry-run")
+    assert (done.code, done.lines[-1].split(":")[0]) == (UNCORRECTED, "would repair")
+    assert run("verify", store, "--deep").code == UNCORRECTED
     done = run("repair", store)
     assert done.code == CORRECTED
     assert any(line.startswith("lost: ") for line in done.lines)
     assert run("verify", store, "--deep").code == CLEAN
     assert run("get", store, 3).out == b"newer"
+
+
+def test_repair_with_partial_batches_saves_what_is_left(run: Run, store: Path) -> None:
+    damage(store)
+    assert run("repair", store, "--partial-batches").code == CORRECTED
+    assert run("get", store, 1).code == OPERATIONAL
+    assert run("get", store, 2).out == b"value 2"
 
 
 def test_repair_of_sound_store_has_nothing_to_do(run: Run, store: Path) -> None:
