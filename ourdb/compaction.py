@@ -56,7 +56,7 @@ from ourdb.segment import create_segment, segment_name
 from ourdb.state import State
 from ourdb.statistics import SegmentStats, segment_stats
 from ourdb.storage import File
-from ourdb.writer import Writer, segment_limit
+from ourdb.writer import Writer, segment_limit, spans_by_index
 
 _SLICE_BYTES = 1 << 20
 _SMALL_PART = 8  # a segment under an eighth of the usual size is merged with others
@@ -402,7 +402,12 @@ class _Step:
             live = writer.live
             if output is not None:
                 live.table.add(output)
-            live.overlay.update({key: new for key, slot, new in self._moves if live.slot(key) == slot})
+            writer.statistics()
+            applied = {key: new for key, slot, new in self._moves if live.slot(key) == slot}
+            live.overlay.update(applied)
+            if output is not None:
+                size = spans_by_index(live, list(applied.values())).get(output.index, 0)
+                writer.move_statistics(gone, output.number, size)
             table = live.table.without({victim.entry.index for victim in self.victims})
             relocations = open_relocations(writer.storage, writer.manifest, table)
             state = State(live.generation, live.overlay, table, relocations, live.verify, live.value_bytes_max)
@@ -430,7 +435,8 @@ class _Step:
             output.first,
             output.last,
             moved=self._compaction,
-            filtered=self._filtered,
+            # superseded versions in it may outlive what pinned them: deletions must wait for the next filtering
+            filtered=0 if self._superseded else self._filtered,
         )
 
     def _abandon(self) -> None:
@@ -534,7 +540,7 @@ def _fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:
 
 def _plan_now(writer: Writer, min_dead_ratio: float) -> tuple[list[list[Victim]], int]:
     with writer.lock:
-        stats = segment_stats(writer.manifest, writer.live, writer.tail)
+        stats = segment_stats(writer.manifest, writer.statistics(), writer.tail)
         manifest = writer.manifest
     return plan(manifest, stats, min_dead_ratio), sum(segment.bytes for segment in stats)
 
@@ -607,7 +613,7 @@ class AutoCompactor:
         """Total and live bytes of the sealed segments, as of the last checkpoint."""
         live = self._writer.live.generation.statistics()
         sealed = [entry for entry in self._writer.manifest.segments if entry.end is not None]
-        return sum(entry.end or 0 for entry in sealed), sum(live.get(entry.number, (0, 0))[0] for entry in sealed)
+        return sum(entry.end or 0 for entry in sealed), sum(live.get(entry.number, 0) for entry in sealed)
 
     def _run(self) -> Iterator[int]:
         groups, _ = _plan_now(self._writer, 0.25)

@@ -34,8 +34,8 @@ HEADER = struct.Struct("<8sHHI16sQQQQQQQQQQQ16sQQI")
 HEADER_BYTES = 4096
 PAGE_BYTES = 4096
 PAGE_SLOTS = PAGE_BYTES // 8
-_CHUNK_PAGES = 256
-_STATISTIC = struct.Struct("<QQQ")  # segment number, live bytes, live records
+_CHUNK_SLOTS = 1 << 19  # 4 MiB: what writing a generation holds in memory at once
+_STATISTIC = struct.Struct("<QQ")  # segment number, live bytes
 _SPARSE_COST_BYTES = 32  # a sparse key costs 12 bytes and a slower lookup
 PREFIX, SUFFIX, TEMPORARY = "index-", ".idx", "index.tmp"
 
@@ -184,9 +184,9 @@ class Generation:
         pages = header.dense_pages + self._keys_pages + self._slots_pages
         return HEADER_BYTES + pages * (PAGE_BYTES + 4) + header.statistics_count * _STATISTIC.size
 
-    def statistics(self) -> dict[int, tuple[int, int]]:
-        """Segment number -> (live bytes, live records) as of this generation."""
-        return {number: (size, count) for number, size, count in _STATISTIC.iter_unpack(self.statistics_bytes)}
+    def statistics(self) -> dict[int, int]:
+        """Segment number -> live bytes as of this generation."""
+        return dict(_STATISTIC.iter_unpack(self.statistics_bytes))
 
     def _check(self, page: int) -> None:
         start = HEADER_BYTES + page * PAGE_BYTES
@@ -348,15 +348,13 @@ def _best_run(pages: list[tuple[int, int]]) -> tuple[int, int]:
     return best[0] * PAGE_SLOTS, best[1] * PAGE_SLOTS
 
 
-def _merged_sparse(
-    old: Generation, overlay: Mapping[int, int], outside: list[int], first: int, count: int
-) -> dict[int, int]:
+def _merged_sparse(old: Generation, overlay: Mapping[int, int], outside: list[int]) -> dict[int, int]:
+    """Slots of all keys outside the old window."""
     keys, slots = old.sparse_items()
     merged = dict(zip(keys, slots, strict=True)) if len(keys) else {}
     for key in outside:
-        if key in overlay:
-            merged[key] = overlay[key]
-    return {key: slot for key, slot in merged.items() if slot and not first <= key < first + count}
+        merged[key] = overlay[key]
+    return merged
 
 
 def write_generation(
@@ -365,33 +363,35 @@ def write_generation(
     old: Generation,
     overlay: Mapping[int, int],
     make_header: Callable[[IndexHeader], IndexHeader],
-    statistics: Mapping[int, tuple[int, int]],
+    statistics: Mapping[int, int],
 ) -> None:
     """Write *old* with *overlay* on top as *name*; durable on return.
 
     O(index bytes) copied and 1 MiB of memory, plus O(overlay) (and O(sparse keys)). *make_header*
     gets a header with the sizes filled in and completes it.
     """
-    old_keys, _ = old.sparse_items()
     inside_end = old.first + old.count
     outside = [key for key in overlay if not old.first <= key < inside_end]
-    first, count = plan_window(old.first, old.count, outside + list(old_keys))
-    sparse = _merged_sparse(old, overlay, outside, first, count)
-    dense = sorted(overlay)
-    dense = dense[bisect_left(dense, first) : bisect_left(dense, first + count)]
-    moved_in = sorted(key for key in old_keys if first <= key < first + count and key not in overlay)
-    extra = {key: old.lookup(key) for key in moved_in}
-    if moved_in:
-        dense = sorted(dense + moved_in)
+    first, count = plan_window(old.first, old.count, outside + list(old.sparse_items()[0]))
+    changes, sparse = overlay, {}
+    if old.header.sparse_count or (outside and not first <= min(outside) <= max(outside) < first + count):
+        merged = _merged_sparse(old, overlay, outside)
+        sparse = {key: slot for key, slot in merged.items() if slot and not first <= key < first + count}
+        changes = {**overlay, **{key: slot for key, slot in merged.items() if first <= key < first + count}}
+    buckets: list[list[int]] = [[] for _ in range(0, count, _CHUNK_SLOTS)]
+    for key in changes if buckets else ():
+        place = key - first
+        if 0 <= place < count:
+            buckets[place // _CHUNK_SLOTS].append(key)
     crcs: list[bytes] = []
     offset = HEADER_BYTES
     if TEMPORARY in storage.names():
         storage.remove(TEMPORARY)
     file = storage.open(TEMPORARY, create=True)
     try:
-        for start in range(0, count, _CHUNK_PAGES * PAGE_SLOTS):
-            stop = min(start + _CHUNK_PAGES * PAGE_SLOTS, count)
-            chunk, chunk_crcs = _dense_chunk(old, overlay, extra, dense, first, start, stop)
+        for start, chosen in zip(range(0, count, _CHUNK_SLOTS), buckets, strict=True):
+            stop = min(start + _CHUNK_SLOTS, count)
+            chunk, chunk_crcs = _dense_chunk(old, changes, chosen, first, start, stop)
             file.write(chunk, offset)
             offset += (stop - start) * 8
             crcs.append(chunk_crcs)
@@ -403,7 +403,7 @@ def write_generation(
             offset += len(data)
             crcs.append(_page_crcs(memoryview(data)))
         tables = b"".join(crcs) + b"".join(
-            _STATISTIC.pack(number, size, records) for number, (size, records) in sorted(statistics.items())
+            _STATISTIC.pack(number, max(size, 0)) for number, size in sorted(statistics.items())
         )
         file.write(tables, offset)
         header = IndexHeader(
@@ -425,14 +425,13 @@ def _page_crcs(data: memoryview) -> bytes:
 
 def _dense_chunk(
     old: Generation,
-    overlay: Mapping[int, int],
-    extra: Mapping[int, int],
-    keys: list[int],
+    changes: Mapping[int, int],
+    chosen: list[int],
     first: int,
     start: int,
     stop: int,
-) -> tuple[bytes, bytes]:
-    """Slots *start* to *stop* of the new window and the CRCs of their pages."""
+) -> tuple[bytearray, bytes]:
+    """Slots *start* to *stop* of the new window, with the changes of the *chosen* keys, and their pages' CRCs."""
     data = bytearray(8 * (stop - start))
     shift = first - old.first  # a place in the new window + shift = its place in the old one
     begin, end = max(start + shift, 0), min(stop + shift, old.count)
@@ -445,38 +444,37 @@ def _dense_chunk(
         pages = range(at >> 9, (at + end - begin) >> 9)
         crcs[4 * pages.start : 4 * pages.stop] = old.page_crcs[begin >> 7 : end >> 7]
         fresh.difference_update(pages)
-    chosen = keys[bisect_left(keys, first + start) : bisect_left(keys, first + stop)]
     if chosen:
-        touched = {(key - first - start) >> 9 for key in chosen}
+        base = first + start
+        together = max(chosen) - min(chosen) + 1 == len(chosen)  # ids that follow each other: the common case
+        if together:
+            chosen.sort()
+            touched = set(range(chosen[0] - base >> 9, (chosen[-1] - base >> 9) + 1))
+        else:
+            touched = {key - base >> 9 for key in chosen}
         for page in touched - fresh:  # never put a new CRC over old damage
             old.check_page((start + shift >> 9) + page)
-        slots = _MutableSlots(data)
-        base = first + start
-        for key in chosen:
-            slots[key - base] = overlay[key] if key in overlay else extra[key]
-        slots.release()
+        if together:
+            at = 8 * (chosen[0] - base)
+            data[at : at + 8 * len(chosen)] = slots_to_bytes(list(map(changes.__getitem__, chosen)), "Q")
+        else:
+            _set_slots(data, base, chosen, changes)
         fresh |= touched
     view = memoryview(data)
     for page in fresh:
         crcs[4 * page : 4 * page + 4] = crc32(view[page * PAGE_BYTES : (page + 1) * PAGE_BYTES]).to_bytes(4, "little")
-    return bytes(data), bytes(crcs)
+    return data, bytes(crcs)
 
 
-def _MutableSlots(data: bytearray) -> Any:  # noqa: N802 - stands for a class on either byte order
+def _set_slots(data: bytearray, base: int, keys: list[int], changes: Mapping[int, int]) -> None:
+    """Store the slots of *keys*, the first of which may be *base*."""
     if sys.byteorder == "little":
-        return memoryview(data).cast("Q")
-    return _SwappedWriter(data)  # pragma: no cover
-
-
-class _SwappedWriter:  # pragma: no cover
-    def __init__(self, data: bytearray) -> None:
-        self._data = data
-
-    def __setitem__(self, place: int, slot: int) -> None:
-        struct.pack_into("<Q", self._data, 8 * place, slot)
-
-    def release(self) -> None:
-        """Nothing is held."""
+        with memoryview(data) as view, view.cast("Q") as slots:
+            for key in keys:
+                slots[key - base] = changes[key]
+    else:  # pragma: no cover
+        for key in keys:
+            struct.pack_into("<Q", data, 8 * (key - base), changes[key])
 
 
 def count_live(slots: list[int]) -> int:

@@ -66,7 +66,7 @@ class SegmentEntry:
 
     ``end`` is the sealed length in bytes (None: active). ``first``/``last`` bound its sequences.
     ``moved`` is the count of the compaction that wrote it (0: part of the log); ``filtered`` is the
-    sequence up to which its dead records were left out, ``hint`` the offset of its last hint (0: none).
+    sequence as of which it holds newest versions only (0: it may hold others), ``hint`` the offset of its last hint (0: none).
     """
 
     number: int

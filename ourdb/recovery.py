@@ -282,8 +282,9 @@ def _replay_segment(
         result.durable_sequence = max(_durable_sequence(storage, entry, base), entry.first - 1)
         if done.clean:
             result.durable_sequence = done.sequence
-        if hint_offset < done.offset:
-            result.hint_offset, result.hint_end = _checked_hint(segment, hint_offset)
+        # the sidecar may be older than the log: a hint met in the replay is the newest
+        newest = done.hint or (hint_offset if hint_offset < done.offset else 0)
+        result.hint_offset, result.hint_end = _checked_hint(segment, newest)
     else:
         result.sequence = result.durable_sequence = done.sequence
 

@@ -88,6 +88,7 @@ class ReplayEnd(NamedTuple):
     problem: str  # what ended the replay
     durable_offset: int  # the highest watermark met
     refused: bool  # the callback refused the commit that starts at `offset`
+    hint: int  # offset of the last hint met, 0 = none
     cut_batch: bool  # records without their commit follow `offset`
 
 
@@ -114,7 +115,7 @@ class Replay:
         self._offset = offset
         self._sequence = sequence
         self._clean = False
-        self._durable = 0
+        self._durable = self._hint = 0
         self._pending: dict[int, int] = {}
         self._crcs = bytearray()
 
@@ -169,7 +170,15 @@ class Replay:
             self._offset, self._sequence, self._clean = offset, sequence, kind == CLOSE
         del view
         return ReplayEnd(
-            self._offset, self._sequence, self._clean, offset, problem, self._durable, refused, bool(pending)
+            self._offset,
+            self._sequence,
+            self._clean,
+            offset,
+            problem,
+            self._durable,
+            refused,
+            self._hint,
+            bool(pending),
         )
 
     def _marker(
@@ -192,6 +201,7 @@ class Replay:
         if kind == HINT:
             hint = decode_hint(payload, self._segment.path, offset)
             self._durable = max(self._durable, hint.durable_offset)
+            self._hint = offset
         return ""
 
 

@@ -68,6 +68,7 @@ class State:
         self.slots = generation.slots
         self.first = generation.first
         self.count = generation.count
+        self.sparse = generation.header.sparse_count > 0
         self.page_ok = generation.page_ok
         self.checked = generation.checked
         self.table = table

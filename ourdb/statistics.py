@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from ourdb.position import Position
 from ourdb.segment import segment_name
 from ourdb.state import State
 from ourdb.storage import Storage
-from ourdb.writer import overlay_statistics
+from ourdb.writer import Writer, overlay_statistics
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,6 @@ class SegmentStats:
     number: int
     bytes: int
     live_bytes: int
-    live_records: int
     sealed: bool
     moved: bool
 
@@ -79,22 +79,27 @@ def file_bytes(storage: Storage, name: str) -> int:
         file.close()
 
 
-def segment_stats(manifest: Manifest, state: State, tail: int) -> tuple[SegmentStats, ...]:
+def segment_stats(manifest: Manifest, live: Mapping[int, int], tail: int) -> tuple[SegmentStats, ...]:
     """Each segment's bytes and live part; *tail* is the end of the active one."""
-    live = overlay_statistics(state)
     found = []
     for entry in manifest.segments:
-        size, records = live.get(entry.number, (0, 0))
         length = tail if entry.end is None else entry.end
-        found.append(SegmentStats(entry.number, length, size, records, entry.end is not None, entry.moved > 0))
+        size = live.get(entry.number, 0)
+        found.append(SegmentStats(entry.number, length, size, entry.end is not None, entry.moved > 0))
     return tuple(found)
+
+
+def _consistent(core: Any) -> tuple[Manifest, State, tuple[SegmentStats, ...]]:
+    with core.lock:
+        manifest, state = core.manifest, core.live
+        if isinstance(core, Writer):
+            return manifest, state, segment_stats(manifest, core.statistics(), core.tail)
+        return manifest, state, segment_stats(manifest, overlay_statistics(state), core.offset)
 
 
 def collect(core: Any, storage: Storage, pinned: int, views: int) -> Stats:
     """The statistics of a writer's or a follower's store."""
-    manifest, state = core.manifest, core.live
-    tail = core.tail if hasattr(core, "tail") else core.offset
-    segments = segment_stats(manifest, state, tail)
+    manifest, state, segments = _consistent(core)
     total = sum(segment.bytes for segment in segments)
     live = sum(segment.live_bytes for segment in segments)
     dead = max(total - live - SEGMENT_HEADER.size * len(segments), 0)

@@ -197,7 +197,7 @@ class OurDB(MutableMapping[int, bytes]):
                 remove_indexes(self._storage, manifest)
             loaded = load(self._storage, manifest, self._verify, accept)
             self._core = Writer(self._storage, loaded, durability, before_durable)
-            self._core.warnings = loaded.warnings
+            self.__dict__["set"] = self._core.set  # one call less on the hot path; `close` takes it away
         except BaseException:
             lock.close()
             raise
@@ -663,6 +663,7 @@ class OurDB(MutableMapping[int, bytes]):
         if self._compactor is not None:
             self._compactor.stop()
         self._core = _Gone(StoreClosedError(f"{self.path}: the store was closed; open it again"))
+        self.__dict__.pop("set", None)
         lock, self._lock = self._lock, None
         try:
             core.close()
@@ -712,6 +713,7 @@ class OurDB(MutableMapping[int, bytes]):
         if isinstance(core, _Gone):
             return
         core.abandon()
+        self.__dict__.pop("set", None)
         if self._ticker is not None:
             self._ticker.forget()
         if self._lock is not None:

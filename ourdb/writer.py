@@ -25,8 +25,7 @@ import errno
 import struct
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -123,6 +122,16 @@ def segment_limit(segment_bytes: int, segments: int) -> int:
 class Writer:
     """Appends to the log and keeps the live state."""
 
+    __slots__ = (  # read at every put: slots are the fastest attributes
+        "_active", "_before_durable", "_capacity", "_close_later", "_closed", "_codec", "_counted", "_dead",
+        "_failed", "_file", "_forked", "_high", "_hint_start", "_incremental", "_key_max", "_last_hint",
+        "_limit", "_live_bytes", "_loaded", "_low", "_map", "_overhead", "_recent", "_remember", "_seed",
+        "_slot_base", "_small", "_state_file", "_superseded", "_sync_lock", "_syncing", "_unsettled",
+        "_value_bytes_max", "after_commit", "begun", "checkpoint_wanted", "commit_now", "durable_offset",
+        "durable_sequence", "followed", "key_count", "last_tag", "live", "lock", "manifest", "next_key",
+        "postponed", "reserved", "sequence", "storage", "tail", "upkeep", "uuid", "warnings",
+    )
+
     def __init__(
         self,
         storage: Storage,
@@ -141,6 +150,7 @@ class Writer:
         self.key_count = loaded.key_count
         self.next_key = loaded.next_key
         self.followed = loaded.followed
+        self.warnings = loaded.warnings
         self.sequence = loaded.sequence
         self.begun = loaded.sequence  # differs from `sequence` while a commit is being made visible
         self.last_tag = loaded.last_tag
@@ -177,6 +187,11 @@ class Writer:
         self._last_hint = 0
         self._recent: list[int] = []
         self._remember = self._recent.append
+        self._superseded: list[int] = []  # slots, not yet taken off `_live_bytes`
+        self._dead = self._superseded.append
+        self._live_bytes: dict[int, int] | None = None  # segment number -> bytes of newest values
+        self._counted = 0  # offset in the active segment up to which puts are in `_live_bytes`
+        self._overhead = 0  # bytes past it that belong to no put
         self.durable_offset = 0
         self.durable_sequence = loaded.durable_sequence
 
@@ -196,12 +211,16 @@ class Writer:
                     old = live.overlay_get(key)
                     if old is None:
                         place = key - live.first
-                        if 0 <= place < live.count and live.page_ok[place >> 9]:
-                            old = live.slots[place]
+                        if 0 <= place < live.count:
+                            old = live.slots[place] if live.page_ok[place >> 9] else live.generation.lookup(key)
                         else:
-                            old = live.generation.lookup(key)
+                            old = live.generation.lookup(key) if live.sparse else 0
                     sequence = self.sequence + 1
-                    previous = live.table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0
+                    if old:
+                        previous = live.table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF
+                        self._dead(old)
+                    else:
+                        previous = 0
                     body = _pack_body(length, key, META_PUT, sequence, previous, _time_ns()) + value
                     data = self._map
                     try:
@@ -316,17 +335,19 @@ class Writer:
         crc = crc32(payload, crc32(head, self._seed)).to_bytes(4, "little")
         parts = [crc, head, payload, bytes(-length & 7)]
         slot = self._slot_base | tail << 17 | length_class(meta, length)
-        self._store_and_apply(parts, {key: slot}, [old], tail + record_span(length), sequence)
+        overhead = 0 if meta & 0xFF == PUT else RECORD_BYTES
+        self._store_and_apply(parts, {key: slot}, [old], tail + record_span(length), sequence, overhead)
 
     def _location(self, slot: int) -> int:
         return self.live.table.numbers[slot >> 48] | slot >> 20 & 0xFFFFFFF if slot else 0
 
     def _store_and_apply(
-        self, parts: list[bytes], slots: dict[int, int], olds: Iterable[int], tail: int, sequence: int
+        self, parts: list[bytes], slots: dict[int, int], olds: list[int], tail: int, sequence: int, overhead: int
     ) -> None:
         """Store a commit and make it visible, whole, by one C-level call."""
         start, before = self.tail, self.sequence
-        masked = [slot & SLOT_LENGTH_MASK for slot in olds if slot]
+        olds = [slot for slot in olds if slot]
+        masked = [slot & SLOT_LENGTH_MASK for slot in olds]
         added = sum(map(slot_is_live, slots.values())) - len(masked) + masked.count(SLOT_TOMBSTONE)
         highest = max(slots, default=0)
         try:
@@ -334,6 +355,8 @@ class Writer:
             self.begun = sequence
             self.live.overlay.update(slots)
             self._recent.extend(slots)
+            self._superseded.extend(olds)
+            self._overhead += overhead
             self.key_count += added
             self.tail = tail
             self.sequence = sequence
@@ -472,7 +495,9 @@ class Writer:
         body = CommitBody(len(crcs) // 4, crc32(crcs), self.durable_offset, tag, origin)
         meta = COMMIT | (FLAG_ORIGIN if origin else 0)
         parts.append(encode_record(meta, 0, sequence + 1, 0, now, encode_commit(body), self._seed))
-        self._store_and_apply(parts, slots, olds, offset + len(parts[-1]), sequence + 1)
+        deletes = sum(slot & SLOT_LENGTH_MASK == SLOT_TOMBSTONE for slot in slots.values())
+        overhead = len(parts[-1]) + RECORD_BYTES * deletes
+        self._store_and_apply(parts, slots, olds, offset + len(parts[-1]), sequence + 1, overhead)
         self.last_tag = tag
         if origin:
             self.followed = origin
@@ -514,6 +539,7 @@ class Writer:
         try:
             self._store([record])
             self.begun = sequence
+            self._overhead += len(record)
             self.tail = offset + len(record)
             self.sequence = sequence
         except BaseException:
@@ -628,6 +654,7 @@ class Writer:
         self.key_count = self._count_keys()
         self.tail, self.sequence = done.offset, done.sequence
         self._unsettled = None
+        self._live_bytes = None  # counted anew
 
     def _count_keys(self) -> int:
         state = self.live.frozen()
@@ -671,6 +698,7 @@ class Writer:
         self._last_hint = 0
         self._recent.clear()
         self._map_active()
+        self._counted, self._overhead = tail, 0
 
     def _raise_epoch(self, loaded: Loaded) -> None:
         """Seal what recovery found, cut what follows it, and go on in a new segment of a higher epoch."""
@@ -766,6 +794,7 @@ class Writer:
         assert self._active is not None and self._file is not None
         self._hint_to_tail()
         self._sync_active()
+        self.statistics()  # counts the sealed segment's puts
         end = self.tail
         sealed = SegmentEntry(
             self._active.number, self._active.index, end, self._active.first, self.sequence, hint=self._last_hint
@@ -929,7 +958,7 @@ class Writer:
         with self.lock:
             self._ready()
             assert self._active is not None
-            live = overlay_statistics(self.live).get(self._active.number, (0, 0))[0]
+            live = self.statistics().get(self._active.number, 0)
             if self.tail - live > max(self.tail // 4, 4096):
                 self._roll(0)
             self._set_limit()
@@ -980,9 +1009,27 @@ class Writer:
         for name in old + deltas:  # the live generation holds what the deltas say
             self.storage.remove(name)
 
-    def statistics(self) -> dict[int, tuple[int, int]]:
-        """Segment number -> (live bytes, live records) now. O(overlay)."""
-        return overlay_statistics(self.live)
+    def statistics(self) -> dict[int, int]:
+        """Segment number -> live bytes now. O(commits since the last call); the lock must be held."""
+        if self._live_bytes is None:
+            self._live_bytes = overlay_statistics(self.live)
+            self._superseded.clear()
+        elif self._active is not None:
+            live, number = self._live_bytes, self._active.number
+            live[number] = live.get(number, 0) + self.tail - self._counted - self._overhead
+            for index, size in spans_by_index(self.live, self._superseded).items():
+                number = self.live.table.numbers[index] >> 28
+                live[number] = live.get(number, 0) - size
+            self._superseded.clear()
+        self._counted, self._overhead = self.tail, 0
+        return {number: size for number, size in self._live_bytes.items() if self.live.table.has_number(number)}
+
+    def move_statistics(self, gone: set[int], number: int, live_bytes: int) -> None:
+        """Compaction replaced segments. `statistics` was called in the same hold of the lock."""
+        assert self._live_bytes is not None
+        for old in gone:
+            self._live_bytes.pop(old, None)
+        self._live_bytes[number] = live_bytes
 
     # ---- the end --------------------------------------------------------------------------------
 
@@ -1039,47 +1086,36 @@ def _carry_checks(old: State, first: int, count: int, checked: bytearray) -> Non
     shift = old.first - first
     if old.count and 0 <= shift and shift + old.count <= count:
         checked[shift : shift + old.count] = old.checked
+    for key in [key for key in old.overlay if old.first <= key < old.first + old.count]:
+        checked[key - first] = 0
     verified = old.verified
-    for key, slot in old.overlay.items():
-        place = key - first
-        if 0 <= place < count:
-            checked[place] = slot in verified
+    for key, slot in old.overlay.items() if verified else ():
+        if slot in verified and first <= key < first + count:
+            checked[key - first] = 1
 
 
-def overlay_statistics(state: State) -> dict[int, tuple[int, int]]:
-    """Live bytes and records a segment: the generation's table, corrected by the overlay. O(overlay)."""
-    by_number = state.generation.statistics()
-    first, end, slots, lookup = state.first, state.first + state.count, state.slots, state.generation.lookup
-    if state.generation.header.sparse_count:
-        olds = [lookup(key) for key in state.overlay]
-    else:
-        olds = [slots[key - first] for key in state.overlay if first <= key < end]
+def overlay_statistics(state: State) -> dict[int, int]:
+    """Live bytes a segment: the generation's table, corrected by the overlay. O(overlay)."""
+    live = state.generation.statistics()
+    olds = [state.generation.lookup(key) for key in state.overlay]
     for sign, group in ((-1, olds), (1, list(state.overlay.values()))):
-        for index, (size, records) in _spans_by_index(state, group).items():
+        for index, size in spans_by_index(state, group).items():
             entry = state.table.entries.get(index)
-            if entry is None:
-                continue  # compacted away since the generation was written
-            number = entry.number
-            before = by_number.get(number, (0, 0))
-            by_number[number] = (before[0] + sign * size, before[1] + sign * records)
-    return {number: entry for number, entry in by_number.items() if state.table.has_number(number)}
+            if entry is not None:  # else compacted away since the generation was written
+                live[entry.number] = live.get(entry.number, 0) + sign * size
+    return {number: size for number, size in live.items() if state.table.has_number(number)}
 
 
-def _spans_by_index(state: State, slots: list[int]) -> dict[int, tuple[int, int]]:
-    """Table index -> (bytes, count) of the live ones of *slots*."""
-    slots = [slot for slot in slots if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE]
-    slots.sort()
-    found: dict[int, tuple[int, int]] = {}
-    at = 0
-    while at < len(slots):
-        index = slots[at] >> 48
-        stop = bisect_left(slots, index + 1 << 48, at)
-        spans = [(slot & SLOT_LENGTH_MASK) + 47 & -8 for slot in slots[at:stop]]
-        size = sum(spans)
-        for slot in slots[at:stop] if max(spans) >= SLOT_LONG else ():
-            if slot & SLOT_LENGTH_MASK == SLOT_LONG:
-                header = state.table.header_at(index, slot_offset(slot))[0]
-                size += record_span(header.length) - record_span(SLOT_LONG)
-        found[index] = (size, stop - at)
-        at = stop
+def spans_by_index(state: State, slots: list[int]) -> dict[int, int]:
+    """Table index -> bytes in the log of the values that *slots* name."""
+    found: dict[int, int] = {}
+    for slot in slots:
+        length = slot & 0xFFFFF
+        if length >= SLOT_LONG:
+            if length == SLOT_TOMBSTONE:
+                continue
+            length = state.table.header_at(slot >> 48, slot_offset(slot))[0].length
+        if slot:
+            index = slot >> 48
+            found[index] = found.get(index, 0) + (length + 47 & -8)
     return found
