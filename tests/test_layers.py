@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"recovery", "view"},
     {"agreement", "follow", "writer"},
     {"batch", "feed", "snapshot", "statistics", "stream"},
-    {"compaction", "opening"},
+    {"compaction", "opening", "snapshots_again"},
     {"rebuild", "verify"},
     {"logdump", "repair"},
     {"check"},
