@@ -13,13 +13,11 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import story  # noqa: E402
-
-from ourdb.errors import NotAStoreError  # noqa: E402
-from ourdb.store import OurDB  # noqa: E402
+from ourdb.errors import NotAStoreError
+from ourdb.store import OurDB
+from tests.crash import story
 
 COUNT_MAX = 400
 RECOVERED = b"recovered"

@@ -16,12 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import story  # noqa: E402
-
-from ourdb.store import OurDB  # noqa: E402
+from ourdb.store import OurDB
+from tests.crash import story
 
 
 def say(text: str) -> None:
@@ -157,7 +155,7 @@ def main() -> int:
     options = {"write_mode": chosen.write_mode, "durability": chosen.durability}
     first = 1
     if chosen.resume and os.path.exists(os.path.join(chosen.dir, "MANIFEST")):
-        from check import step_of
+        from tests.crash.check import step_of
 
         with OurDB(chosen.dir, **{**story.options(chosen.kind), **options}) as db:
             first = step_of(db, chosen.kind, 0, chosen.count) + 1
