@@ -1,5 +1,6 @@
 # Each target does all of its own set-up: `make demo` and `make test` work in a clean clone.
 #   PYTHON=python3.12 make test     another interpreter (3.11 or newer); the default is the first one found
+#   BENCH=--quick make bench        arguments of benchmarks/run.py
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -7,6 +8,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
+BENCH ?= --plot docs/bench.svg --json build/bench.json
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test check lint torture bench clean
