@@ -140,10 +140,8 @@ def _commits(core: Core, storage: Storage, state: State, after: int) -> Iterator
         if lease is not None:
             lease.update(manifest.compactions, str(core.position))
         _check_whole(manifest, after, storage.path)
-        for entry in manifest.log:
-            if entry.first > durable:
-                break
-            if entry.end is None or entry.last > after:
+        for entry in manifest.log if after < durable else ():
+            if entry.first <= durable and (entry.end is None or entry.last > after):
                 segment = _opened(storage, manifest, entry, lease)
                 yield from _commits_of(storage, segment, state, manifest.epoch_of(entry.first), after, durable)
     finally:

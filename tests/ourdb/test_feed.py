@@ -97,6 +97,14 @@ def test_feed_starts_at_a_hint_and_gives_the_same(tmp_path: Path) -> None:
             assert list(db.changes(commits[at].position)) == commits[at + 1 :]
 
 
+def test_feed_from_the_newest_position_is_empty_also_behind_a_hint(db: OurDB) -> None:
+    fill_segments(db)
+    db.checkpoint()
+    assert list(db.changes(db.position)) == []
+    with ourdb.open(db.path, "r") as reader:
+        assert list(reader.changes(reader.position)) == []
+
+
 def test_only_durable_commits_are_served(db: OurDB) -> None:
     db[1] = b"one"
     db.sync()
