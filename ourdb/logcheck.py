@@ -173,6 +173,8 @@ class SegmentCheck:
         """Report the damage at *offset*, and what else is damaged behind it."""
         entry = self._entry
         self._error(offset, problem, _key_at(segment.map, offset))
+        if entry.end is None and self._quiet_tail:
+            return  # the writer may cut what is behind the tail while it is looked at
         bounds = Bounds(entry.first, entry.last or _SEQUENCE_MAX, not entry.moved)
         for found in walk(segment.map, segment.seed, offset, end, bounds):
             is_tail = entry.end is None and found.end == end

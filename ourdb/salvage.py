@@ -129,14 +129,18 @@ def _resync(view: Any, seed: int, start: int, stop: int, bounds: Bounds) -> int:
 # ---- a damaged segment header ----------------------------------------------------------------
 
 
-def open_source(storage: Storage, number: int) -> Source:
-    """Segment *number* with whatever can be known of it. FileNotFoundError where there is no file."""
+def open_source(storage: Storage, number: int, *, copy: bool = False) -> Source:
+    """Segment *number* with whatever can be known of it. FileNotFoundError where there is no file.
+
+    *copy* reads it into memory: a writer may cut the allocated rest off a file that it fills, and a map
+    of what was cut off is a SIGBUS.
+    """
     name = segment_name(number)
     path = f"{storage.path}/{name}"
     file = storage.open(name)
     try:
         size = file.size()
-        data = file.map_read() if size else b""
+        data = file.read(size, 0) if copy or not size else file.map_read()
         head = file.read(SEGMENT_HEADER.size, 0)
     finally:
         file.close()

@@ -238,6 +238,7 @@ class Verifier:
         """The deltas that bring the newest generation up to date."""
         manifest = self.manifest
         assert manifest is not None
+        names = self._index_names()
         seen = [
             generation.header.position.compactions
             for name, generation in self._generations()
@@ -247,6 +248,8 @@ class Verifier:
             name, problem = delta_problem(self.storage, manifest, number)
             if problem:
                 self._check_moved_on()
+                if self._writer_lives and self._index_names() != names:
+                    raise _MovedOnError  # a checkpoint took the delta's place
                 self._sidecar(name, 0, problem)
 
     def check_leftovers(self) -> None:
@@ -335,7 +338,7 @@ def verify(
     """
     place = store_storage(path, storage)
     start, wanted = _parse_token(resume), None if segments is None else set(segments)
-    with _beside_writer(place, beside) as lives:
+    with beside_writer(place, beside=beside) as lives:
         for _ in range(_TRIES):
             verifier = Verifier(place, progress, writer_lives=lives)
             try:
@@ -346,7 +349,7 @@ def verify(
 
 
 @contextmanager
-def _beside_writer(storage: Storage, beside: bool) -> Iterator[bool]:
+def beside_writer(storage: Storage, *, beside: bool = False) -> Iterator[bool]:
     """Whether a writer lives; while it does, a lease keeps what it replaces."""
     lives = beside or _is_locked(storage)
     lease = take_lease(storage) if lives else None
