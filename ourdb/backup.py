@@ -34,8 +34,8 @@ from ourdb.position import Position
 from ourdb.progress import Progress, go_on
 from ourdb.recovery import load, read_state
 from ourdb.relocation import relocation_name
-from ourdb.scan import record_problem, scan_records
-from ourdb.segment import Segment, segment_name, segment_number
+from ourdb.scan import Replay, record_problem, scan_records
+from ourdb.segment import Segment, open_segment, segment_name, segment_number
 from ourdb.snapshot import PREFIX as SNAPSHOT_PREFIX
 from ourdb.storage import DiskStorage, File, Storage
 from ourdb.view import KEY_END
@@ -217,11 +217,18 @@ def _moment(source: Storage, lease: Lease | None) -> tuple[Manifest, int, int, i
             return manifest, 0, last, 0
         state = read_state(source)
         if state is None or state.number < active.number:
-            return manifest, SEGMENT_HEADER.size, active.first - 1, 0
+            return manifest, *_closed_end(source, manifest, active), 0
         if state.number == active.number:
             sequence = max(state.durable_sequence, active.first - 1)
             return manifest, state.durable_offset, sequence, state.hint_offset
     raise CorruptionError("the state sidecar names a segment that the manifest does not list", source.path, 0)
+
+
+def _closed_end(source: Storage, manifest: Manifest, active: SegmentEntry) -> tuple[int, int]:
+    """Where the log ends for sure without the sidecar: at its close mark, else where the active segment begins."""
+    segment = open_segment(source, bytes.fromhex(manifest.uuid), active)
+    done = Replay(segment, SEGMENT_HEADER.size, active.first - 1, len(segment.map), lambda commit: True).run()
+    return (done.offset, done.sequence) if done.clean else (SEGMENT_HEADER.size, active.first - 1)
 
 
 class _StoppedError(Exception):
@@ -284,23 +291,24 @@ class _Run:
     def _copy_segment(self, entry: SegmentEntry) -> None:
         name, end = segment_name(entry.number), entry.end or 0
         good = self._good_end(entry)
-        if good < self._old_ends.get(entry.number, 0) and good < end:
-            # damaged: anew under another name, so that the previous backup never gets worse
+        listed = self._old_ends.get(entry.number, 0)
+        if good < max(listed, SEGMENT_HEADER.size):
+            # whole, and under another name until it is checked: the previous backup never gets worse
             self._copy_range(name, _NEW_NAME, 0, end)
+            self._check_copy(entry, _NEW_NAME, SEGMENT_HEADER.size)
             self._target.rename(_NEW_NAME, name)
-            self._check_copy(entry, SEGMENT_HEADER.size)
             return
         self._report(good)
         if good < end:
             self._copy_range(name, name, good, end)
-            self._check_copy(entry, max(good, SEGMENT_HEADER.size))
+            self._check_copy(entry, name, good)
 
     def _good_end(self, entry: SegmentEntry) -> int:
         """Up to where the target's file holds the same records as the source's; 0 = not at all."""
         name, end = segment_name(entry.number), entry.end or 0
         if name not in self._target.names() or _head(self._target, name) != _head(self._source, name):
             return 0
-        segment = self._segment(entry)
+        segment = self._segment(entry, name)
         stop = min(len(segment.map), end)
         last, offset = 0, SEGMENT_HEADER.size
         while offset < stop:
@@ -317,8 +325,7 @@ class _Run:
                 file.close()
         return min(offset, stop)
 
-    def _segment(self, entry: SegmentEntry) -> Segment:
-        name = segment_name(entry.number)
+    def _segment(self, entry: SegmentEntry, name: str) -> Segment:
         path = f"{self._target.path}/{name}"
         file = self._target.open(name)
         try:
@@ -327,9 +334,16 @@ class _Run:
         finally:
             file.close()
 
-    def _check_copy(self, entry: SegmentEntry, start: int) -> None:
-        for _ in scan_records(self._segment(entry), entry.end, start):
-            pass
+    def _check_copy(self, entry: SegmentEntry, name: str, start: int) -> None:
+        """Check the records from *start* on; the error names the source's file, which most likely is damaged."""
+        try:
+            for _ in scan_records(self._segment(entry, name), entry.end, start):
+                pass
+        except CorruptionError as error:
+            path = f"{self._source.path}/{segment_name(entry.number)}"
+            raise CorruptionError(
+                f"what was copied from here does not check: {error.problem}", path, error.offset
+            ) from error
 
     def _copy_range(self, source_name: str, target_name: str, start: int, end: int) -> None:
         """Bytes [start, end) of a source file to the target's, which ends there; durable on return."""
@@ -350,11 +364,12 @@ class _Run:
         self._files += 1
 
     def _opened(self, name: str, length: int) -> File:
+        """The target's file, cut to *length*; made anew for 0."""
+        if length:
+            file = self._target.open(name, write=True)
+            file.truncate(length)
+            return file
         if name in self._target.names():
-            if length:
-                file = self._target.open(name, write=True)
-                file.truncate(length)
-                return file
             self._target.remove(name)
         return self._target.open(name, create=True)
 
