@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ourdb
+from ourdb.check import dump_log
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -73,7 +74,7 @@ def versions(path: Path) -> dict[int, set[bytes | None]]:
     """Every value that each key ever had, as far as it is kept; None where it was absent."""
     found: dict[int, set[bytes | None]] = {}
     with ourdb.open(path, "r") as db:
-        for key in db.keys(0):
+        for key in {line.key for line in dump_log(path) if line.kind in ("put", "delete")}:
             found[key] = {version.value for version in db.history(key)} | {None}
     return found
 
