@@ -46,7 +46,6 @@ class Batch:
         self._tag = tag
         self._codec = codec
         self._changes: dict[int, tuple[Codec, bytes] | None] = {}
-        self._next_key = 0
         self._open = False
         self.position: Position | None = None
 

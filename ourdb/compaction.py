@@ -25,27 +25,32 @@ from typing import NamedTuple
 from zlib import crc32
 
 from ourdb import snapshot
-from ourdb.delta import Moves, write_delta
-from ourdb.errors import CorruptionError, OurDBError
+from ourdb.delta import write_delta
+from ourdb.errors import CorruptionError, InvalidArgumentError, OurDBError
 from ourdb.format import (
+    COMMIT,
     DELETE,
     FLAG_COMMIT,
     FLAG_MOVED,
+    FLAG_ORIGIN,
+    META_OFFSET,
     PUT,
     RECORD,
     RECORD_BODY,
     RECORD_BYTES,
     SEGMENT_HEADER,
     SEGMENT_MOVED,
+    SLOT_LONG,
+    U32,
     SegmentHeader,
+    decode_commit,
     encode_segment_header,
     length_class,
     meta_is_known,
     pack_location,
-    pack_slot,
-    record_span,
     segment_seed,
     slot_is_live,
+    slot_offset,
 )
 from ourdb.index import IndexHeader, write_generation
 from ourdb.leases import readers, remove_stale_leases
@@ -59,6 +64,7 @@ from ourdb.storage import File
 from ourdb.writer import Writer, segment_limit, spans_by_index
 
 _SLICE_BYTES = 1 << 20
+_SHIFTS_MAX = 4096
 _SMALL_PART = 8  # a segment under an eighth of the usual size is merged with others
 _SMALL_COUNT = 8
 
@@ -102,8 +108,7 @@ def plan(manifest: Manifest, stats: tuple[SegmentStats, ...], min_dead_ratio: fl
         victim
         for victim in sealed
         if victim.entry.number in merge
-        or victim.dead_bytes > 0
-        and victim.dead_bytes >= min_dead_ratio * (victim.entry.end or 1)
+        or (victim.dead_bytes > 0 and victim.dead_bytes >= min_dead_ratio * (victim.entry.end or 1))
     ]
     chosen.sort(key=lambda victim: (victim.live_bytes / (victim.entry.end or 1), victim.entry.first))
     limit = segment_limit(manifest.settings.segment_bytes, len(manifest.segments))
@@ -129,26 +134,24 @@ class _Keep:
         self._retention = manifest.settings.retention
         self._cutoff_ns = time.time_ns() - int(self._retention.seconds * 1e9)
         self.keeps_history = not self._retention.keeps_nothing
+        self.tracks = self.keeps_history or bool(snapshots)
         self._kept: dict[int, frozenset[int]] = {}
         # a deletion may go once every other segment that is older was filtered after it
         others = [entry for entry in manifest.segments if entry.number not in victims]
         self._older = [(entry.first, entry.filtered) for entry in others if entry.end is not None]
 
-    def wants(self, key: int, slot: int, sequence: int) -> tuple[bool, bool]:
-        """(needed, as the newest version) for the record of *key* at *slot*."""
-        current = self.state.slot(key)
-        if current == slot:
-            return slot_is_live(slot) or not self._deletion_may_go(key, sequence), True
+    def wants(self, key: int, slot: int, sequence: int, newest: bool) -> bool:
+        """Whether the record of *key* at *slot* is needed."""
+        if newest:
+            return slot_is_live(slot) or not self._deletion_may_go(key, sequence)
         if any(state.slot(key) == slot for _, state in self.snapshots):
-            return True, False
-        if self._retention.keeps_nothing:
-            return False, False
-        return self._retention.all or slot in self._kept_versions(key), False
+            return True
+        return self.keeps_history and (self._retention.all or slot in self._kept_versions(key))
 
     def _deletion_may_go(self, key: int, sequence: int) -> bool:
         if any(slot_is_live(state.slot(key)) for _, state in self.snapshots):
             return False
-        if not self._retention.keeps_nothing and (self._retention.all or self._kept_versions(key)):
+        if self.keeps_history and (self._retention.all or self._kept_versions(key)):
             return False
         return all(first > sequence or filtered >= sequence for first, filtered in self._older)
 
@@ -173,40 +176,53 @@ class _Output:
     """The segment that a compaction writes."""
 
     def __init__(self, writer: Writer, index: int, number: int, expected_bytes: int, epoch: int) -> None:
-        header = SegmentHeader(
-            SEGMENT_MOVED, index, number, writer.uuid, epoch, 0, writer.next_key, time.time_ns()
-        )
-        self._file: File | None = create_segment(
-            writer.storage, header, SEGMENT_HEADER.size + expected_bytes
-        )
+        header = SegmentHeader(SEGMENT_MOVED, index, number, writer.uuid, epoch, 0, writer.next_key, time.time_ns())
+        self._file: File | None = create_segment(writer.storage, header, SEGMENT_HEADER.size + expected_bytes)
         self.index = index
         self.number = number
-        self.seed = segment_seed(encode_segment_header(header))
+        self._seed = segment_seed(encode_segment_header(header))
+        self._shifts: dict[tuple[int, int, int], int] = {}
         self.end = SEGMENT_HEADER.size
-        self.first = self.last = 0
-        self._parts: list[bytes] = []
-        self._parts_bytes = 0
+        self.first, self.last = 1 << 64, 0
+        self._base = index << 48
+        self._parts: list[bytearray] = []
+        self._flushed = self.end
 
-    def add(self, length: int, body: bytes, sequence: int) -> int:
-        """Append a record; its offset."""
+    def crc_shift(self, length: int, old_meta: int, new_meta: int, old_seed: int) -> int:
+        """What turns a record's checked CRC into the one it has here, with other flags and seed.
+
+        CRC-32 is affine: over equal lengths the CRCs of two inputs differ by the CRC of their
+        difference alone. So one call over zeros serves all records of a length, and a record
+        that was damaged unseen stays damaged.
+        """
+        found = self._shifts.get((length, old_meta, old_seed))
+        if found is None:
+            if len(self._shifts) >= _SHIFTS_MAX:
+                self._shifts.clear()
+            old, new = (RECORD_BODY.pack(0, 0, meta, 0, 0, 0) + bytes(length) for meta in (old_meta, new_meta))
+            found = self._shifts[length, old_meta, old_seed] = crc32(old, old_seed) ^ crc32(new, self._seed)
+        return found
+
+    def add(self, record: bytearray, sequence: int) -> int:
+        """Append a whole record; its slot without the length class."""
         offset = self.end
-        self._parts += (crc32(body, self.seed).to_bytes(4, "little"), body, bytes(-length & 7))
-        span = record_span(length)
-        self.end += span
-        self._parts_bytes += span
-        self.first = min(self.first or sequence, sequence)
-        self.last = max(self.last, sequence)
-        if self._parts_bytes >= _SLICE_BYTES:
+        self._parts.append(record)
+        self.end = offset + len(record)
+        if sequence < self.first:
+            self.first = sequence
+        if sequence > self.last:
+            self.last = sequence
+        if self.end - self._flushed >= _SLICE_BYTES:
             self.flush()
-        return offset
+        return self._base | offset << 17
 
     def flush(self) -> None:
         """Write what was added."""
         assert self._file is not None
         if self._parts:
-            self._file.write(b"".join(self._parts), self.end - self._parts_bytes)
+            self._file.write(b"".join(self._parts), self._flushed)
             self._parts.clear()
-            self._parts_bytes = 0
+            self._flushed = self.end
 
     def finish(self) -> None:
         """Durable on return, with no more space than it needs."""
@@ -233,9 +249,13 @@ class _Step:
         self.victims = victims
         self.bytes_copied = 0
         self._output: _Output | None = None
-        self._moves: Moves = []
+        self._keys: list[int] = []  # of the newest versions: key, old slot, new slot (0: dropped)
+        self._olds: list[int] = []
+        self._news: list[int] = []
         self._snapshot_moves: dict[str, dict[int, int]] = {}
         self._superseded: list[Moved] = []
+        self._pruned = 0  # newest commit among the victims
+        self._followed = ("0" * 32, 0, 0)  # newest leader's position among their commits
         self._newest: list[tuple[Moved, int]] = []  # with the old slot
         self.done = False
 
@@ -281,51 +301,72 @@ class _Step:
 
     def _copy(self, entry: SegmentEntry, keep: _Keep) -> Iterator[int]:
         """Copy the needed records of one victim."""
-        segment = keep.state.table.segment(entry.index)
-        data, seed, unpack, pack = segment.map, segment.seed, RECORD.unpack_from, RECORD_BODY.pack
-        end = entry.end or 0
-        offset = SEGMENT_HEADER.size
+        state = keep.state
+        segment = state.table.segment(entry.index)
+        data, seed, unpack, store_u32 = segment.map, segment.seed, RECORD.unpack_from, U32.pack_into
+        newer, first, count, slots, page_ok = state.overlay_get, state.first, state.count, state.slots, state.page_ok
+        lookup, base, track = state.generation.lookup, entry.index << 48, keep.tracks
+        end, offset = entry.end or 0, SEGMENT_HEADER.size
         pause = offset + _SLICE_BYTES
         view = memoryview(data)
         while offset < end:
-            crc, length, key, meta, sequence, previous, time_ns = unpack(data, offset)
+            crc, length, key, meta, sequence, _, _ = unpack(data, offset)
             stop = offset + RECORD_BYTES + length
-            if stop > end or not meta_is_known(meta) or crc32(view[offset + 4 : stop], seed) != crc:
+            if stop > end or crc32(view[offset + 4 : stop], seed) != crc or not meta_is_known(meta):
                 raise CorruptionError(
                     "a record's checksum does not match: this segment is not compacted; see `ourdb verify`",
                     segment.path,
                     offset,
                 )
             kind = meta & 0xFF
-            if kind == PUT or kind == DELETE:
-                slot = pack_slot(entry.index, offset, length_class(meta, length))
-                needed, newest = keep.wants(key, slot, sequence)
-                if needed:
+            if kind in (PUT, DELETE):
+                plain = kind == PUT and length < SLOT_LONG and not meta & 0xFF00
+                slot = base | offset << 17 | (length if plain else length_class(meta, length))
+                current = newer(key)
+                if current is None:
+                    place = key - first
+                    current = slots[place] if 0 <= place < count and page_ok[place >> 9] else lookup(key)
+                newest = current == slot
+                if (newest and kind == PUT) or keep.wants(key, slot, sequence, newest):
                     output = self._output or self._open_output()
+                    record = bytearray(view[offset : stop + 7 & -8])
                     new_meta = meta & ~FLAG_COMMIT | FLAG_MOVED
-                    body = pack(length, key, new_meta, sequence, previous, time_ns) + view[offset + 40 : stop]
-                    at = output.add(length, body, sequence)
-                    self.bytes_copied += len(body) + 4
-                    new = output.index << 48 | at << 17 | slot & 0xFFFFF
-                    self._note(keep, key, slot, new, sequence, newest)
+                    store_u32(record, META_OFFSET, new_meta)
+                    store_u32(record, 0, crc ^ output.crc_shift(length, meta, new_meta, seed))
+                    new = output.add(record, sequence) | slot & 0xFFFFF
+                    self.bytes_copied += length + 40
+                    self._moved(key, slot, new, newest)
+                    if track:
+                        self._note(keep, key, slot, new, sequence, newest)
                 elif newest:
-                    self._moves.append((key, slot, 0))
+                    self._moved(key, slot, 0, True)
+            if meta & FLAG_COMMIT or kind == COMMIT:
+                self._pruned = max(self._pruned, sequence)
+                if meta & FLAG_ORIGIN:
+                    payload = bytes(view[offset + RECORD_BYTES : stop])
+                    origin = decode_commit(payload, meta, segment.path, offset).origin
+                    assert origin is not None  # the flag says so
+                    self._followed = max(self._followed, (origin[0].hex(), *origin[1:]), key=lambda place: place[1:])
             offset = stop + 7 & -8
             if offset >= pause:
                 pause = offset + _SLICE_BYTES
                 yield offset
         yield end
 
-    def _note(self, keep: _Keep, key: int, slot: int, new: int, sequence: int, newest: bool) -> None:
-        """Remember what pointed to the record that was copied."""
-        assert self._output is not None
-        location = pack_location(self._output.number, new >> 17 & 0x7FFFFFF8)
+    def _moved(self, key: int, old: int, new: int, newest: bool) -> None:
         if newest:
-            self._moves.append((key, slot, new))
-            if keep.keeps_history:
-                self._newest.append(((key, sequence, location), slot))
-        else:
+            self._keys.append(key)
+            self._olds.append(old)
+            self._news.append(new)
+
+    def _note(self, keep: _Keep, key: int, slot: int, new: int, sequence: int, newest: bool) -> None:
+        """Remember what history and snapshots need to know of the record that was copied."""
+        assert self._output is not None
+        location = pack_location(self._output.number, slot_offset(new))
+        if not newest:
             self._superseded.append((key, sequence, location))
+        elif keep.keeps_history:
+            self._newest.append(((key, sequence, location), slot))
         for entry, state in keep.snapshots:
             if state.slot(key) == slot:
                 self._snapshot_moves.setdefault(entry.generation, {})[key] = new
@@ -333,7 +374,7 @@ class _Step:
     def _write_sidecars(self, state: State, snapshots: list[tuple[SnapshotEntry, State]]) -> None:
         writer, storage = self._writer, self._writer.storage
         self._compaction = self._manifest.compactions + 1
-        write_delta(storage, writer.uuid, self._compaction, self._moves)
+        write_delta(storage, writer.uuid, self._compaction, self._keys, self._olds, self._news)
         self._generations: dict[str, str] = {}
         for serial, (old_name, moved) in enumerate(self._snapshot_moves.items()):
             shown = next(state for entry, state in snapshots if entry.generation == old_name)
@@ -387,7 +428,8 @@ class _Step:
             output = self._output_entry()
             segments = tuple(entry for entry in old.segments if entry.number not in gone)
             retired = tuple((v.entry.number, v.entry.index, self._compaction) for v in self.victims)
-            pruned = max([old.pruned, *(v.entry.last for v in self.victims if not v.entry.moved)])
+            pruned = max(old.pruned, self._pruned)
+            followed = max(old.followed, self._followed, key=lambda place: place[1:])
             snapshots = tuple(_renamed(entry, self._generations) for entry in old.snapshots)
             writer.publish(
                 old.next_version(
@@ -395,6 +437,7 @@ class _Step:
                     compactions=self._compaction,
                     retired=(*old.retired, *retired),
                     pruned=pruned,
+                    followed=followed,
                     snapshots=snapshots,
                     relocations=self._relocations,
                 )
@@ -403,7 +446,7 @@ class _Step:
             if output is not None:
                 live.table.add(output)
             writer.statistics()
-            applied = {key: new for key, slot, new in self._moves if live.slot(key) == slot}
+            applied = self._still_newest(live)
             live.overlay.update(applied)
             if output is not None:
                 size = spans_by_index(live, list(applied.values())).get(output.index, 0)
@@ -412,7 +455,7 @@ class _Step:
             relocations = open_relocations(writer.storage, writer.manifest, table)
             state = State(live.generation, live.overlay, table, relocations, live.verify, live.value_bytes_max)
             state.verified = live.verified
-            writer.live = state
+            writer.show(state)
             if self._output is not None:
                 writer.reserved.discard(self._output.index)
                 self._output = None
@@ -423,6 +466,13 @@ class _Step:
                 writer.remove_if_there(relocation_name(old.relocations))
             writer.checkpoint_if_full()
         purge(writer, self._pinned)
+
+    def _still_newest(self, live: State) -> dict[int, int]:
+        """New slots of the keys that did not move on since they were copied."""
+        now = live.slots_of(self._keys)
+        return {
+            key: new for key, old, new, slot in zip(self._keys, self._olds, self._news, now, strict=True) if old == slot
+        }
 
     def _output_entry(self) -> SegmentEntry | None:
         output = self._output
@@ -445,15 +495,14 @@ class _Step:
         if output is not None:
             self._writer.reserved.discard(output.index)
             output.close()
-            self._writer.remove_if_there(segment_name(output.number))
+            if not self._writer.failed:  # else the manifest on disk may name it; the next open knows
+                self._writer.remove_if_there(segment_name(output.number))
 
 
 def _renamed(entry: SnapshotEntry, names: dict[str, str]) -> SnapshotEntry:
     if entry.generation not in names:
         return entry
-    return SnapshotEntry(
-        entry.name, entry.epoch, entry.sequence, entry.time_ns, entry.keys, names[entry.generation]
-    )
+    return SnapshotEntry(entry.name, entry.epoch, entry.sequence, entry.time_ns, entry.keys, names[entry.generation])
 
 
 def purge(writer: Writer, pinned: Callable[[], int]) -> None:
@@ -484,6 +533,10 @@ def compact(
 ) -> CompactionResult:
     """Compact by hand; see `OurDB.compact`."""
     writer.check_usable()
+    if budget_bytes is not None and (type(budget_bytes) is not int or budget_bytes < 0):
+        raise InvalidArgumentError(f"budget_bytes is {budget_bytes!r}; it is a number of bytes, or None")
+    if not isinstance(min_dead_ratio, int | float) or not 0 <= min_dead_ratio <= 1:
+        raise InvalidArgumentError(f"min_dead_ratio is {min_dead_ratio!r}; it is a number from 0 to 1")
     if dry_run:
         return _dry_run(writer, min_dead_ratio)
     with writer.upkeep:
@@ -499,23 +552,42 @@ def compact(
                 break
             step = _Step(writer, pinned, _fitting(writer, pending))
             base = scanned
-            for _ in step.slices():
-                scanned = min(base + step.bytes_copied, total)
-                if not go_on(progress, "compact", scanned, total, "bytes"):
-                    finished = False
-                    break
-            if not step.done:
+            try:
+                for _ in step.slices():
+                    scanned = min(base + step.bytes_copied, total)
+                    if not go_on(progress, "compact", scanned, total, "bytes"):
+                        finished = False
+                        break
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _split(writer, step, pending):
+                    raise
+                purge(writer, pinned)
+                continue
+            if not finished:
                 break
+            if not step.done:
+                continue  # overtaken: what is left of it is planned by the next call
             copied += step.bytes_copied
             compacted += len(step.victims)
             scanned = base + sum(victim.entry.end or 0 for victim in step.victims)
         if compacted:
-            writer.checkpoint()
+            writer.checkpoint_if_room()
             purge(writer, pinned)
             writer.make_reserve()
         go_on(progress, "compact", scanned if not finished else total, total, "bytes")
         after = _total_bytes(writer)
         return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)
+
+
+def _split(writer: Writer, step: _Step, pending: list[list[Victim]]) -> bool:
+    """After a full disk: the reserve, and the step's victims one by one; False where both were tried."""
+    if writer.release_reserve():
+        pending.append(step.victims)
+        return True
+    if len(step.victims) == 1:
+        return False
+    pending += [[victim] for victim in step.victims]
+    return True
 
 
 def _fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:

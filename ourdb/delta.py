@@ -21,13 +21,13 @@ def delta_name(compaction: int) -> str:
     return f"{PREFIX}{compaction:010x}{SUFFIX}"
 
 
-def write_delta(storage: Storage, uuid: bytes, compaction: int, moves: Moves) -> None:
+def write_delta(
+    storage: Storage, uuid: bytes, compaction: int, keys: list[int], olds: list[int], news: list[int]
+) -> None:
     """Write a delta; durable on return, its name after the next directory sync."""
-    key_bytes = slots_to_bytes([move[0] for move in moves], "I")
-    olds = slots_to_bytes([move[1] for move in moves], "Q")
-    news = slots_to_bytes([move[2] for move in moves], "Q")
-    body = b"".join((key_bytes, bytes(-len(key_bytes) & 7), olds, news))
-    storage.write_new(delta_name(compaction), DELTA.pack(DELTA_MAGIC, uuid, compaction, len(moves), crc32(body)) + body)
+    key_bytes = slots_to_bytes(keys, "I")
+    body = b"".join((key_bytes, bytes(-len(key_bytes) & 7), slots_to_bytes(olds, "Q"), slots_to_bytes(news, "Q")))
+    storage.write_new(delta_name(compaction), DELTA.pack(DELTA_MAGIC, uuid, compaction, len(keys), crc32(body)) + body)
 
 
 def read_delta(storage: Storage, uuid: bytes, compaction: int) -> Moves | None:

@@ -167,7 +167,7 @@ class _FaultyFile:
             length = min(length, self._storage.short)
         return self._file.read(length, offset)
 
-    def write(self, data: bytes, offset: int) -> None:
+    def write(self, data: bytes | bytearray, offset: int) -> None:
         if self._storage._is_due("write"):
             if self._storage.short:
                 self._file.write(data[: self._storage.short], offset)

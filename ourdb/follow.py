@@ -32,6 +32,8 @@ class Follower:
         self.storage = storage
         self._verify = verify
         self.lock = threading.RLock()
+        self.pinned: Callable[[], int] = lambda: 1 << 62
+        self.on_show: Callable[[State], None] = lambda state: None
         self.lease: Lease | None = take_lease(storage)
         try:
             self._reload()
@@ -45,7 +47,7 @@ class Follower:
             stamp = self.storage.stamp(NAME)
             manifest = read(self.storage)
             if self.lease is not None:
-                self.lease.update(min(manifest.compactions, self._seen_compactions()), "")
+                self.lease.update(min(manifest.compactions, self._seen_compactions(), self.pinned()), "")
             try:
                 loaded = load(self.storage, manifest, self._verify)
             except (CorruptionError, FileNotFoundError):
@@ -71,11 +73,12 @@ class Follower:
         self.rebuilt = loaded.rebuilt
         self.warnings = loaded.warnings
         self.live: State = loaded.state
+        self.on_show(loaded.state)
         self._say_position()
 
     def _say_position(self) -> None:
         if self.lease is not None:
-            self.lease.update(self.manifest.compactions, str(self.position))
+            self.lease.update(min(self.manifest.compactions, self.pinned()), str(self.position))
 
     @property
     def position(self) -> Position:
@@ -174,11 +177,13 @@ class AutoFollower(Follower):
     """A reader that takes in what is new before each read."""
 
     _state: State
+    _busy: bool
+    _ready: bool = False
 
-    @property  # type: ignore[override]
+    @property
     def live(self) -> State:
         """The newest state."""
-        if getattr(self, "_ready", False) and not self._busy:
+        if self._ready and not self._busy:
             self._busy = True
             try:
                 self.refresh()

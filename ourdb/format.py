@@ -85,6 +85,8 @@ RECORD = struct.Struct("<IIIIQQq")  # crc32, length, key, meta, sequence, previo
 RECORD_BODY = struct.Struct("<IIIQQq")  # the same without the crc32
 RECORD_BYTES = RECORD.size
 assert RECORD_BYTES == 40 and RECORD_BODY.size == 36
+META_OFFSET = 12  # of the meta field in a record
+U32 = struct.Struct("<I")
 
 # meta = kind | codec << 8 | flags << 16
 PUT, DELETE, COMMIT, HINT, SESSION, CLOSE = 1, 2, 3, 4, 5, 6
@@ -123,9 +125,7 @@ def record_span(length: int) -> int:
     return (length + RECORD_BYTES + 7) & -8
 
 
-def encode_record(
-    meta: int, key: int, sequence: int, previous: int, time_ns: int, payload: bytes, seed: int
-) -> bytes:
+def encode_record(meta: int, key: int, sequence: int, previous: int, time_ns: int, payload: bytes, seed: int) -> bytes:
     """One whole record with its padding."""
     body = RECORD_BODY.pack(len(payload), key, meta, sequence, previous, time_ns) + payload
     return crc32(body, seed).to_bytes(4, "little") + body + bytes(-len(body) - 4 & 7)
@@ -146,7 +146,7 @@ ORIGIN = struct.Struct("<16sQQ")  # leader's UUID, epoch, sequence
 class CommitBody(NamedTuple):
     """What a batch's commit record says."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # not tuple.count
     records_crc: int
     durable_offset: int
     tag: bytes

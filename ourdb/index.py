@@ -97,7 +97,19 @@ def decode_header(page: bytes, file: str) -> IndexHeader:
     fields = HEADER.unpack_from(page)
     if fields[0] != MAGIC or fields[1] != FORMAT_VERSION:
         raise CorruptionError("no index generation of this version", file, 0)
-    return IndexHeader(fields[4], IndexPosition(*fields[5:10]), *fields[10:16], tuple(fields[16:19]), fields[19])
+    next_key, key_count, first, dense_pages, sparse_count, statistics_count = fields[10:16]
+    return IndexHeader(
+        uuid=fields[4],
+        position=IndexPosition(*fields[5:10]),
+        next_key=next_key,
+        key_count=key_count,
+        first=first,
+        dense_pages=dense_pages,
+        sparse_count=sparse_count,
+        statistics_count=statistics_count,
+        followed=(fields[16], fields[17], fields[18]),
+        tables_crc=fields[19],
+    )
 
 
 def _slots_view(data: memoryview) -> Any:

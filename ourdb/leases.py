@@ -38,6 +38,7 @@ class Lease:
         self._name = name
         self._lock = lock
         self._started_ns = time.time_ns()
+        self._pid = os.getpid()
 
     def update(self, compactions: int, position: str) -> None:
         """Say what is needed from now on; earlier needs are given up."""
@@ -49,7 +50,10 @@ class Lease:
             file.close()
 
     def close(self) -> None:
-        """Give the lease up."""
+        """Give the lease up; a forked child's copy only lets go of its descriptor."""
+        if os.getpid() != self._pid:
+            self._lock.abandon()
+            return
         try:
             self._storage.remove(self._name)
         except FileNotFoundError:
@@ -64,14 +68,19 @@ class Lease:
 
 def take_lease(storage: Storage) -> Lease | None:
     """A lease that pins everything until its first update; None where the directory is not writable."""
-    name = f"{PREFIX}{os.getpid()}-{next(_serial)}-{time.monotonic_ns():x}{SUFFIX}"
-    try:
-        lock = storage.lock(name)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            return None  # the reader works, but nothing waits for it
-        raise
-    return Lease(storage, name, lock) if lock is not None else None
+    while True:
+        name = f"{PREFIX}{os.getpid()}-{next(_serial)}-{time.monotonic_ns():x}{SUFFIX}"
+        try:
+            lock = storage.lock(name)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+                return None  # the reader works, but nothing waits for it
+            raise
+        if lock is None:
+            continue  # another process looked just now whether it is held, by trying to lock it
+        if name in storage.names():
+            return Lease(storage, name, lock)
+        lock.close()  # taken for stale between its creation and its lock
 
 
 def lease_names(storage: Storage) -> list[str]:
@@ -98,5 +107,9 @@ def readers(storage: Storage) -> list[ReaderInfo]:
 def remove_stale_leases(storage: Storage) -> None:
     """Remove the leases of dead processes."""
     for name in lease_names(storage):
-        if not storage.is_locked(name):
-            storage.remove(name)
+        lock = storage.lock(name)
+        if lock is not None:  # held while the name goes, so that no reader takes it meanwhile
+            try:
+                storage.remove(name)
+            finally:
+                lock.close()

@@ -66,7 +66,8 @@ class SegmentEntry:
 
     ``end`` is the sealed length in bytes (None: active). ``first``/``last`` bound its sequences.
     ``moved`` is the count of the compaction that wrote it (0: part of the log); ``filtered`` is the
-    sequence as of which it holds newest versions only (0: it may hold others), ``hint`` the offset of its last hint (0: none).
+    sequence as of which it holds newest versions only (0: it may hold others), ``hint`` the offset of
+    its last hint (0: none).
     """
 
     number: int
@@ -106,7 +107,8 @@ class Manifest:
     snapshots: tuple[SnapshotEntry, ...] = ()
     retired: tuple[tuple[int, int, int], ...] = ()  # (segment number, table index, compaction count)
     relocations: int = 0  # number of the current relocation map, 0 = none
-    pruned: int = 0  # sequences up to here are no longer whole in the log (compaction went over them)
+    pruned: int = 0  # sequence of the newest commit that is no longer whole in the log (compaction went over it)
+    followed: tuple[str, int, int] = ("0" * 32, 0, 0)  # newest leader's position among these commits
 
     @property
     def epoch(self) -> int:
@@ -174,6 +176,8 @@ def _from_json(raw: dict[str, object]) -> Manifest:
     fields["segments"] = tuple(SegmentEntry(**entry) for entry in fields["segments"])  # type: ignore[attr-defined]
     fields["snapshots"] = tuple(SnapshotEntry(**entry) for entry in fields["snapshots"])  # type: ignore[attr-defined]
     fields["retired"] = tuple((n, i, c) for n, i, c in fields["retired"])  # type: ignore[attr-defined]
+    if "followed" in fields:
+        fields["followed"] = tuple(fields["followed"])  # type: ignore[arg-type]
     return Manifest(**fields)  # type: ignore[arg-type]
 
 
@@ -182,8 +186,18 @@ def read(storage: Storage) -> Manifest:
     return decode(storage.read_file(NAME), f"{storage.path}/{NAME}")
 
 
-def switch(storage: Storage, manifest: Manifest) -> None:
-    """Make *manifest* the current one, atomically; durable on return."""
+def prepare_switch(storage: Storage, manifest: Manifest) -> None:
+    """Write *manifest* beside the current one, durably; nothing takes effect yet."""
     storage.write_new(TEMPORARY, encode(manifest))  # whole before it can be named
+
+
+def finish_switch(storage: Storage) -> None:
+    """Make the prepared manifest the current one; durable on return, undecided after an error."""
     storage.rename(TEMPORARY, NAME)  # the commit point
     storage.sync_directory()  # the name survives a power cut
+
+
+def switch(storage: Storage, manifest: Manifest) -> None:
+    """Make *manifest* the current one, atomically; durable on return."""
+    prepare_switch(storage, manifest)
+    finish_switch(storage)

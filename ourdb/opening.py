@@ -13,7 +13,8 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ourdb import delta, index, leases, manifest as manifests, relocation, segment, snapshot
+from ourdb import delta, index, leases, relocation, segment, snapshot
+from ourdb import manifest as manifests
 from ourdb.codecs import codec_named
 from ourdb.errors import CorruptionError, InvalidArgumentError, NotAStoreError, StoreLockedError
 from ourdb.format import KEY_MAX, SEGMENT_BYTES_MAX, VALUE_BYTES_MAX
@@ -57,9 +58,20 @@ def checked_settings(wanted: Wanted, stored: Settings) -> Settings:
         codec_named(given["codec"])
     if not isinstance(given.get("incremental", False), bool):
         raise InvalidArgumentError(f"incremental is {given['incremental']!r}; it is True or False")
-    if not isinstance(given.get("retention", Retention()), Retention):
-        raise InvalidArgumentError(f"retention is {given['retention']!r}; give an ourdb.Retention")
+    _check_retention(given.get("retention", Retention()))
     return replace(stored, **given)
+
+
+def _check_retention(retention: object) -> None:
+    if not isinstance(retention, Retention):
+        raise InvalidArgumentError(f"retention is {retention!r}; give an ourdb.Retention")
+    versions, seconds = retention.versions, retention.seconds
+    if type(versions) is not int or versions < 0:
+        raise InvalidArgumentError(f"Retention.versions is {versions!r}; it is an int, 0 or more")
+    if type(seconds) not in (int, float) or not 0 <= seconds < 1e12:
+        raise InvalidArgumentError(f"Retention.seconds is {seconds!r}; it is a number, 0 or more")
+    if not isinstance(retention.all, bool):
+        raise InvalidArgumentError(f"Retention.all is {retention.all!r}; it is True or False")
 
 
 def _check_int(given: dict[str, Any], name: str, low: int, high: int) -> None:

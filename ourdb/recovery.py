@@ -20,11 +20,13 @@ from ourdb.format import (
     HINT,
     RECORD_BYTES,
     SEGMENT_HEADER,
-    State as StateSidecar,
     decode_state,
     record_span,
     slot_is_live,
     slot_offset,
+)
+from ourdb.format import (
+    State as StateSidecar,
 )
 from ourdb.index import (
     NO_ORIGIN,
@@ -108,7 +110,7 @@ class _Loader:
             self.overlay[key] = slot
             if key >= self.next_key:
                 self.next_key = key + 1
-        if commit.origin:
+        if commit.origin and commit.origin[1:] > self.followed[1:]:  # the manifest may know a newer one
             self.followed = commit.origin
         self.fold_if_large()
         return True
@@ -155,9 +157,10 @@ def _usable(generation: Generation, manifest: Manifest, uuid: bytes) -> bool:
         return False
     if position.sequence < manifest.pruned:
         return False  # it has not seen records whose segments compaction took out of the log
-    return any(entry.number == position.number and not entry.moved for entry in manifest.segments) or (
-        position.number == 0
-    )
+    for entry in manifest.segments:
+        if entry.number == position.number and not entry.moved:
+            return entry.end is None or position.offset <= entry.end
+    return position.number == 0
 
 
 def _load_from(
@@ -176,6 +179,7 @@ def _load_from(
     loader = _Loader(manifest, table, base, compare=rebuild and bool(moved))
     if rebuild:
         loader.next_key = max(loader.next_key, manifest.next_key)
+        loader.followed = (bytes.fromhex(manifest.followed[0]), *manifest.followed[1:])
         for entry in moved:
             _replay_moved(loader, entry)
     start = base.header.position
@@ -305,9 +309,7 @@ def _checked_hint(segment: Segment, offset: int) -> tuple[int, int]:
     return offset, offset + record_span(header.length)
 
 
-def _run(
-    segment: Segment, offset: int, sequence: int, end: int, apply: Callable[[CommitSeen], bool]
-) -> ReplayEnd:
+def _run(segment: Segment, offset: int, sequence: int, end: int, apply: Callable[[CommitSeen], bool]) -> ReplayEnd:
     return Replay(segment, offset, sequence, end, apply).run()
 
 
@@ -327,9 +329,7 @@ def _replay_hints(
                         break
             header, _ = record_problem(segment, hint_offset, len(segment.map))
             assert header is not None  # `hint_chain` checked it
-            loader.overlay.update(
-                zip(slots_from_bytes(hint.keys, "I"), slots_from_bytes(hint.slots, "Q"), strict=True)
-            )
+            loader.overlay.update(zip(slots_from_bytes(hint.keys, "I"), slots_from_bytes(hint.slots, "Q"), strict=True))
             loader.key_count = hint.key_count
             loader.next_key = max(loader.next_key, hint.next_key)
             loader.followed = hint.followed

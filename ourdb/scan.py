@@ -54,7 +54,9 @@ def record_problem(segment: Segment, offset: int, end: int) -> tuple[RecordHeade
     return header, ""
 
 
-def scan_records(segment: Segment, end: int | None, start: int = SEGMENT_HEADER.size) -> Iterator[tuple[int, RecordHeader]]:
+def scan_records(
+    segment: Segment, end: int | None, start: int = SEGMENT_HEADER.size
+) -> Iterator[tuple[int, RecordHeader]]:
     """(offset, header) of each record up to *end*. CorruptionError where one does not check."""
     stop = len(segment.map) if end is None else end
     offset = start
@@ -146,7 +148,7 @@ class Replay:
             if not meta_is_known(meta):
                 raise FormatVersionError(f"{segment.path} at offset {offset}: record of an unknown kind")
             after = stop + 7 & -8
-            if kind == PUT or kind == DELETE:
+            if kind in (PUT, DELETE):
                 slot = pack_slot(index, offset, length_class(meta, length))
                 if not meta & FLAG_COMMIT:
                     pending[key] = slot
@@ -181,9 +183,7 @@ class Replay:
             bool(pending),
         )
 
-    def _marker(
-        self, kind: int, payload: bytes, meta: int, fields: tuple[int, ...], offset: int, after: int
-    ) -> str:
+    def _marker(self, kind: int, payload: bytes, meta: int, fields: tuple[int, ...], offset: int, after: int) -> str:
         """Handle a record that is neither put nor delete; what is wrong with it, or ""."""
         if kind == COMMIT:
             body = decode_commit(payload, meta, self._segment.path, offset)

@@ -126,6 +126,7 @@ class Table:
         self._by_number: dict[int, SegmentEntry] = {}
         self.maps: list[Any] = []
         self.numbers: list[int] = []
+        self.seeds: list[int] = []
         self._segments: dict[int, Segment] = {}
         self._opened: deque[int] = deque()
         self._pinned = -1
@@ -139,6 +140,7 @@ class Table:
         while len(self.maps) <= index:
             self.maps.append(None)
             self.numbers.append(0)
+            self.seeds.append(0)
         self.entries[index] = entry
         self._by_number[entry.number] = entry
         self.numbers[index] = entry.number << 28
@@ -182,6 +184,7 @@ class Table:
 
     def _enter(self, index: int, segment: Segment) -> None:
         self._segments[index] = segment
+        self.seeds[index] = segment.seed  # before the map: who sees the map may use it
         self.maps[index] = segment.map
         self._opened.append(index)
         while len(self._opened) > _MAPS_MAX:

@@ -88,11 +88,18 @@ def snapshot_state(live: State, storage: Storage, entry: SnapshotEntry, verify: 
     return State(generation, {}, live.table, live.relocations, verify, live.value_bytes_max)
 
 
-def open_view(
-    core: Any, storage: Storage, name: str, verify: Verify, on_close: Callable[[View], None]
-) -> Snapshot:
+def open_view(core: Any, storage: Storage, name: str, verify: Verify, on_close: Callable[[View], None]) -> Snapshot:
     """A read-only view of the snapshot *name*."""
     name = _checked_name(name)
+    try:
+        return _open_view(core, storage, name, verify, on_close)
+    except FileNotFoundError:
+        if not core.refresh():
+            raise  # a reader was behind a compaction that wrote the snapshot's index anew
+    return _open_view(core, storage, name, verify, on_close)
+
+
+def _open_view(core: Any, storage: Storage, name: str, verify: Verify, on_close: Callable[[View], None]) -> Snapshot:
     with core.lock:
         manifest = core.manifest
         entry = entry_named(manifest, name, storage.path)

@@ -13,8 +13,9 @@ Invariants
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 from zlib import crc32
 
 from ourdb.codecs import codec_numbered
@@ -22,6 +23,7 @@ from ourdb.errors import CorruptionError, InvalidArgumentError
 from ourdb.format import (
     DELETE,
     KEY_MAX,
+    PUT,
     RECORD,
     RECORD_BYTES,
     SLOT_LENGTH_MASK,
@@ -36,18 +38,22 @@ from ourdb.relocation import Relocations
 from ourdb.segment import Table
 
 Verify = Literal["first", "always", "never"]
-_EMPTY = b""
+_CHUNK_BYTES_MAX = 1 << 20
+_length_of = SLOT_LENGTH_MASK.__and__
+_unpack = RECORD.unpack_from
 
 
 def checked_key(key: object) -> int:
     """*key* as a plain int. InvalidArgumentError for anything that is no u32 (bool included)."""
-    if type(key) is not int:
-        if isinstance(key, bool) or not hasattr(key, "__index__"):
-            raise InvalidArgumentError(f"key {key!r} is a {type(key).__name__}; keys are int, 0 to {KEY_MAX}")
-        key = key.__index__()
-    if not 0 <= key <= KEY_MAX:
-        raise InvalidArgumentError(f"key {key} is out of range; keys are 0 to {KEY_MAX}")
-    return key
+    if type(key) is int:
+        number = key
+    elif isinstance(key, bool) or not isinstance(key, SupportsIndex):
+        raise InvalidArgumentError(f"key {key!r:.80} is a {type(key).__name__}; keys are int, 0 to {KEY_MAX}")
+    else:
+        number = key.__index__()
+    if not 0 <= number <= KEY_MAX:
+        raise InvalidArgumentError(f"key {number} is out of range; keys are 0 to {KEY_MAX}")
+    return number
 
 
 class State:
@@ -100,6 +106,25 @@ class State:
 
     def value(self, key: int, slot: int) -> bytes:
         """The value of a live *slot*, checked as the verify mode asks. CorruptionError for damage."""
+        length = slot & SLOT_LENGTH_MASK
+        if length < SLOT_LONG and self.verify == "first":
+            data = self.maps[slot >> 48]
+            if data is not None:  # the usual case, without a call but the checksum's
+                start = slot >> 17 & 0x7FFFFFF8
+                record = data[start : start + 40 + length]
+                if len(record) == 40 + length:
+                    head = _unpack(record)
+                    if (
+                        head[2] == key
+                        and head[1] == length
+                        and head[3] & 0xFFFF == PUT
+                        and crc32(memoryview(record)[4:], self.table.seeds[slot >> 48]) == head[0]
+                    ):
+                        self._mark(key, slot, 1)
+                        return record[40:]  # type: ignore[no-any-return]
+        return self._value_long(key, slot)
+
+    def _value_long(self, key: int, slot: int) -> bytes:
         if self.verify == "never" and slot & SLOT_LENGTH_MASK < SLOT_LONG:
             offset = slot_offset(slot)
             end = offset + RECORD_BYTES + (slot & SLOT_LENGTH_MASK)
@@ -188,35 +213,29 @@ class State:
 
     def chunks(self, start: int, stop: int) -> Iterator[tuple[Sequence[int], list[int]]]:
         """Keys and slots in key order; slots may be 0 or a tombstone's."""
+        for keys, slots, _ in self._chunks(start, stop):
+            yield keys, slots
+
+    def _chunks(self, start: int, stop: int) -> Iterator[tuple[Sequence[int], list[int], bool]]:
+        """`chunks`, and whether a chunk is one of the dense window without newer slots in it."""
         overlay = self.overlay
-        extra = sorted(key for key in overlay if start <= key < stop) if len(overlay) else []
+        extra = sorted(key for key in overlay if start <= key < stop) if overlay else []
         at = 0
         for keys, slots in self.generation.spans(start, stop):
-            if at == len(extra) or extra[at] > keys[-1]:
-                yield keys, slots
-                continue
-            low = at
-            while low < len(extra) and extra[low] < keys[0]:
-                low += 1
+            low = bisect_left(extra, keys[0], at)
             if low > at:
-                yield extra[at:low], [overlay[key] for key in extra[at:low]]
-            high = low
-            while high < len(extra) and extra[high] <= keys[-1]:
-                high += 1
-            if isinstance(keys, range):
-                base = keys[0]
-                for key in extra[low:high]:
-                    slots[key - base] = overlay[key]
-                yield keys, slots
-            else:
-                merged = dict(zip(keys, slots, strict=True))
-                merged.update((key, overlay[key]) for key in extra[low:high])
-                ordered = sorted(merged)
-                yield ordered, [merged[key] for key in ordered]
-            at = high
+                yield extra[at:low], [overlay[key] for key in extra[at:low]], False
+            at = bisect_right(extra, keys[-1], low)
+            newer = {key: overlay[key] for key in extra[low:at]}
+            if not newer:
+                yield keys, slots, isinstance(keys, range)
+                continue
+            merged = dict(zip(keys, slots, strict=True)) | newer
+            ordered = sorted(merged)
+            yield ordered, [merged[key] for key in ordered], False
         for low in range(at, len(extra), 512):
             part = extra[low : low + 512]
-            yield part, [overlay[key] for key in part]
+            yield part, [overlay[key] for key in part], False
 
     def live_slots(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """(key, slot) of the keys that hold a value, in key order."""
@@ -227,46 +246,30 @@ class State:
 
     def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """(key, value) in key order, each checked as the verify mode asks."""
-        always = self.verify == "always"
-        first, count, checked, maps, table = self.first, self.count, self.checked, self.maps, self.slots
-        overlay, unpack = self.overlay, RECORD.unpack_from
-        seeds: dict[int, int] = {}
-        for keys, slots in self.chunks(start, stop):
+        for keys, slots, dense in self._chunks(start, stop):
+            if dense and slots and sum(map(_length_of, slots)) <= _CHUNK_BYTES_MAX:
+                values = self._checked_values(keys, slots)
+                if values is not None:
+                    yield from zip(keys, values, strict=True)
+                    continue
             for key, slot in zip(keys, slots, strict=True):
-                if not slot:
-                    continue
-                length = slot & 0xFFFFF
-                if length >= SLOT_LONG:
-                    if length != SLOT_TOMBSTONE:
-                        yield key, self.value(key, slot)
-                    continue
-                place = key - first
-                data = maps[slot >> 48]
-                if data is None or always:
+                if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE:
                     yield key, self.value(key, slot)
-                    continue
-                begin = slot >> 17 & 0x7FFFFFF8
-                if 0 <= place < count and key not in overlay:
-                    if checked[place] == 1:
-                        begin += 40
-                        yield key, data[begin : begin + length]
-                        continue
-                    record = data[begin : begin + 40 + length]
-                    seed = seeds.get(slot >> 48)
-                    if seed is None:
-                        seed = seeds[slot >> 48] = self.table.segment(slot >> 48).seed
-                    if len(record) == 40 + length:
-                        head = unpack(record)
-                        if (
-                            head[2] == key
-                            and head[1] == length
-                            and head[3] & 0xFFFF == 1
-                            and crc32(record[4:], seed) == head[0]
-                        ):
-                            checked[place] = 1
-                            yield key, record[40:]
-                            continue
-                yield key, self.value(key, slot)
+
+    def _checked_values(self, keys: Sequence[int], slots: list[int]) -> list[bytes] | None:
+        """Values of a chunk whose records all were checked; None where one was not (or holds no value)."""
+        first = keys[0] - self.first
+        if self.checked.count(1, first, first + len(slots)) != len(slots):
+            return None
+        maps = self.maps
+        if slots[0] >> 48 == slots[-1] >> 48 == max(slots) >> 48 == min(slots) >> 48:
+            data = maps[slots[0] >> 48]
+            if data is None:
+                return None
+            return [data[(at := (slot >> 17 & 0x7FFFFFF8) + 40) : at + (slot & 0xFFFFF)] for slot in slots]
+        if any(maps[index] is None for index in {slot >> 48 for slot in slots}):
+            return None
+        return [maps[slot >> 48][(at := (slot >> 17 & 0x7FFFFFF8) + 40) : at + (slot & 0xFFFFF)] for slot in slots]
 
     def slots_of(self, keys: Sequence[int]) -> list[int]:
         """Slots of sorted *keys*, 0 where a key was never seen."""

@@ -97,6 +97,10 @@ def _consistent(core: Any) -> tuple[Manifest, State, tuple[SegmentStats, ...]]:
         return manifest, state, segment_stats(manifest, overlay_statistics(state), core.offset)
 
 
+def _dead_bytes(segment: SegmentStats) -> int:
+    return segment.bytes - segment.live_bytes - SEGMENT_HEADER.size
+
+
 def collect(core: Any, storage: Storage, pinned: int, views: int) -> Stats:
     """The statistics of a writer's or a follower's store."""
     manifest, state, segments = _consistent(core)
@@ -117,7 +121,9 @@ def collect(core: Any, storage: Storage, pinned: int, views: int) -> Stats:
         live_bytes=live,
         history_bytes=dead if kept else 0,
         dead_bytes=0 if kept else dead,
-        reclaimable_bytes=0 if kept else sum(s.bytes - s.live_bytes - SEGMENT_HEADER.size for s in segments if s.sealed),
+        reclaimable_bytes=0
+        if kept
+        else sum(s.bytes - s.live_bytes - SEGMENT_HEADER.size for s in segments if s.sealed),
         index_bytes=sum(file_bytes(storage, name) for name in generation_names(storage)),
         allocated_bytes=sum(file_bytes(storage, name) for name in names),
         overlay_keys=len(state.overlay),

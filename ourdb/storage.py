@@ -36,6 +36,7 @@ _FALLOCATE = getattr(os, "posix_fallocate", None)
 _PWRITEV = getattr(os, "pwritev", None)
 _FULLFSYNC = getattr(fcntl, "F_FULLFSYNC", None)
 _ZEROS = bytes(1 << 20)
+_PARTS_MAX = 1024  # IOV_MAX of Linux, writev(2)
 
 # Here posix_fallocate gives blocks that a later store through a map cannot fail to get.
 _MAP_WRITE_FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "tmpfs"}
@@ -67,8 +68,9 @@ class Storage(Protocol):
     """The files of one store directory. Names are relative to it."""
 
     path: str
-    maps_writes: bool
 
+    @property
+    def maps_writes(self) -> bool: ...
     def names(self) -> list[str]: ...
     def make_directory(self) -> None: ...
     def open(self, name: str, *, create: bool = False, write: bool = False) -> File: ...
@@ -116,9 +118,13 @@ class DiskFile:
         if _PWRITEV is None:
             self.write(b"".join(parts), offset)
             return
-        done = _PWRITEV(self._descriptor, parts, offset)
-        if done < sum(map(len, parts)):
-            self.write(b"".join(parts)[done:], offset + done)
+        for first in range(0, len(parts), _PARTS_MAX):
+            group = parts[first : first + _PARTS_MAX]
+            size = sum(map(len, group))
+            done = _PWRITEV(self._descriptor, group, offset)
+            if done < size:
+                self.write(b"".join(group)[done:], offset + done)
+            offset += size
 
     def size(self) -> int:
         """Length of the file."""
@@ -307,7 +313,7 @@ def _try_lock(descriptor: int) -> bool:
         import msvcrt
 
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True

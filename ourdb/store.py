@@ -25,6 +25,7 @@ from ourdb.errors import (
     RecordNotFoundError,
     StoreClosedError,
 )
+from ourdb.fastpath import Rebind, make_get
 from ourdb.follow import AutoFollower, Follower
 from ourdb.format import slot_is_live
 from ourdb.manifest import Manifest, Retention
@@ -41,10 +42,11 @@ from ourdb.opening import (
 from ourdb.position import Change, Commit, Position, Record, Version
 from ourdb.progress import Progress
 from ourdb.recovery import Accept, load
+from ourdb.snapshot import SnapshotInfo
 from ourdb.state import State, Verify, checked_key
 from ourdb.statistics import Stats, collect
 from ourdb.storage import DiskStorage, Lock, Storage
-from ourdb.view import KEY_END, Snapshot, View, key_range, record_of
+from ourdb.view import KEY_END, Snapshot, View, record_of
 from ourdb.writer import BeforeDurable, Writer
 
 Mode = Literal["r", "w", "c", "n"]
@@ -140,31 +142,38 @@ class OurDB(MutableMapping[int, bytes]):
         accept_commit: Accept | None = None,
         storage: Storage | None = None,
     ) -> None:
-        self._core: Any = _Gone(StoreClosedError(f"{path}: the store is not open"))
+        self._core: Any
+        self._core = _Gone(StoreClosedError(f"{path}: the store is not open"))
         _check_choice("mode", mode, ("r", "w", "c", "n"))
         _check_choice("durability", durability, ("process", "interval", "commit"))
         _check_choice("verify", verify, ("first", "always", "never"))
         _check_choice("write_mode", write_mode, ("auto", "map", "pwrite"))
-        self.path = os.path.abspath(os.fsdecode(path))
+        _check_seconds("sync_interval", sync_interval, above=0.0)
+        _check_seconds("lock_timeout", lock_timeout)
+        self.path = _checked_path(path)
         self.mode: Mode = mode
         self._storage: Storage = DiskStorage(self.path, write_mode) if storage is None else storage
         self._custom_storage = storage is not None
         self._verify: Verify = verify
         self._auto_refresh = auto_refresh
+        self._rebind: Rebind = lambda state: None
         self._views: weakref.WeakSet[View] = weakref.WeakSet()
         self._lock: Lock | None = None
         self._ticker: _Ticker | None = None
         self._compactor: compaction.AutoCompactor | None = None
         wanted = Wanted(incremental, key_max, value_bytes_max, segment_bytes, codec, retention)
         if mode == "r":
+            if reset or wanted != Wanted():
+                raise InvalidArgumentError("reset and settings are for writers; mode 'r' takes what is stored")
             self._open_reader()
         else:
             self._open_writer(wanted, durability, lock_timeout, mode == "n" or reset, before_durable, accept_commit)
+            if auto_compact:
+                core: Writer = self._core
+                self._compactor = compaction.AutoCompactor(core, self._pinned)
+                core.after_commit = self._compactor.step
             if durability == "interval":
                 self._ticker = _Ticker(self, sync_interval)
-            if auto_compact:
-                self._compactor = compaction.AutoCompactor(self._core, self._pinned)
-                self._core.after_commit = self._compactor.step
         _handles.add(self)
 
     def _check_directory(self, *, must_exist: bool) -> bool:
@@ -175,6 +184,9 @@ class OurDB(MutableMapping[int, bytes]):
     def _open_reader(self) -> None:
         self._check_directory(must_exist=True)
         self._core = (AutoFollower if self._auto_refresh else Follower)(self._storage, self._verify)
+        self._core.pinned = self._pinned
+        if not self._auto_refresh:
+            self._shorten()
 
     def _open_writer(
         self,
@@ -197,11 +209,28 @@ class OurDB(MutableMapping[int, bytes]):
                 remove_indexes(self._storage, manifest)
             loaded = load(self._storage, manifest, self._verify, accept)
             self._core = Writer(self._storage, loaded, durability, before_durable)
-            self.__dict__["set"] = self._core.set  # one call less on the hot path; `close` takes it away
+            self._shorten()
         except BaseException:
             lock.close()
             raise
         self._lock = lock
+
+    def _shorten(self) -> None:
+        """Put the hot paths into the handle itself; `_lengthen` takes them away."""
+        core = self._core
+        get, rebind = make_get(self.get)
+        rebind(core.live)
+        core.on_show = rebind
+        self._rebind = rebind
+        self.__dict__["get"] = get
+        if isinstance(core, Writer):
+            self.__dict__["set"] = core.set
+            self.__dict__["delete"] = core.delete
+
+    def _lengthen(self) -> None:
+        self._rebind(None)  # a program may hold the short get
+        for name in ("get", "set", "delete"):
+            self.__dict__.pop(name, None)
 
     def _check_new_or_store(self, fresh: bool) -> bool:
         try:
@@ -226,23 +255,14 @@ class OurDB(MutableMapping[int, bytes]):
         CorruptionError
             The record or its index page is damaged; never an older value.
         """
-        live = self._core.live
-        if type(key) is int:
-            slot = live.overlay_get(key)
-            if slot is None:
-                place = key - live.first
-                if 0 <= place < live.count and live.checked[place] == 1:
-                    slot = live.slots[place]
-                    data = live.maps[slot >> 48]
-                    if data is not None:
-                        start = (slot >> 17 & 0x7FFFFFF8) + 40
-                        return data[start : start + (slot & 0xFFFFF)]
-            elif slot in live.verified:
-                data = live.maps[slot >> 48]
-                if data is not None:
-                    start = (slot >> 17 & 0x7FFFFFF8) + 40
-                    return data[start : start + (slot & 0xFFFFF)]
+        core = self._core
+        live = core.live
         number = checked_key(key)
+        try:
+            return _value_or(live, number, default)
+        except OurDBError:
+            if core.live is live:
+                raise
         return self._stable(lambda state: _value_or(state, number, default))
 
     def _stable(self, read: Callable[[State], Any]) -> Any:
@@ -347,8 +367,12 @@ class OurDB(MutableMapping[int, bytes]):
         """Set many keys in one commit, all or nothing; the keys in order (a key's last value wins)."""
         writer = self._writer
         chosen = codec_named(writer.manifest.settings.codec if codec is None else codec)
-        pairs: list[tuple[Any, Any]] = list(items.items() if isinstance(items, Mapping) else items)
-        keys = [key for key, _ in pairs]
+        if type(items) is dict:
+            pairs: Any = items.items()
+            keys: list[Any] = list(items)
+        else:
+            pairs = _pairs(items)
+            keys = [key for key, _ in pairs]
         plain = dict(pairs)
         fits = not writer.manifest.settings.incremental and set(map(type, keys)) <= {int}
         if not fits or (keys and not 0 <= min(keys) <= max(keys) <= writer.manifest.settings.key_max):
@@ -486,11 +510,11 @@ class OurDB(MutableMapping[int, bytes]):
 
     # ---- snapshots, feed, backup ----
 
-    def snapshot(self, name: str) -> snapshot.SnapshotInfo:
+    def snapshot(self, name: str) -> SnapshotInfo:
         """Keep this moment under *name*, durably. O(index bytes): tens of ms at a million keys."""
         return snapshot.create(self._writer, name)
 
-    def snapshots(self) -> list[snapshot.SnapshotInfo]:
+    def snapshots(self) -> list[SnapshotInfo]:
         """The snapshots with what each alone pins. O(index bytes) of each."""
         return snapshot.listing(self._core, self._storage, self._verify)
 
@@ -625,7 +649,7 @@ class OurDB(MutableMapping[int, bytes]):
 
     @property
     def position(self) -> Position:
-        """Position of the newest commit."""
+        """Position of the log's newest record: a commit, or a mark of its own. It never goes back."""
         return self._core.position  # type: ignore[no-any-return]
 
     @property
@@ -663,7 +687,7 @@ class OurDB(MutableMapping[int, bytes]):
         if self._compactor is not None:
             self._compactor.stop()
         self._core = _Gone(StoreClosedError(f"{self.path}: the store was closed; open it again"))
-        self.__dict__.pop("set", None)
+        self._lengthen()
         lock, self._lock = self._lock, None
         try:
             core.close()
@@ -686,6 +710,7 @@ class OurDB(MutableMapping[int, bytes]):
             storage.remove_directory()
 
     def __enter__(self) -> OurDB:
+        self._core.live  # noqa: B018 - a closed handle says so
         return self
 
     def __exit__(
@@ -704,7 +729,7 @@ class OurDB(MutableMapping[int, bytes]):
 
     def __reduce__(self) -> Any:
         if self.mode != "r":
-            raise ModeError(f"{self.path}: a writer cannot be pickled (there is one a store); pickle a reader, mode 'r'")
+            raise ModeError(f"{self.path}: a writer cannot be pickled (one a store); pickle a reader, mode 'r'")
         return _reopen, (self.path, self._verify, self._auto_refresh)
 
     def _after_fork(self) -> None:
@@ -713,7 +738,7 @@ class OurDB(MutableMapping[int, bytes]):
         if isinstance(core, _Gone):
             return
         core.abandon()
-        self.__dict__.pop("set", None)
+        self._lengthen()
         if self._ticker is not None:
             self._ticker.forget()
         if self._lock is not None:
@@ -774,8 +799,6 @@ class _Ticker:
     """Syncs a store every few seconds, from a daemon thread."""
 
     def __init__(self, db: OurDB, interval: float) -> None:
-        if not isinstance(interval, int | float) or not interval > 0:
-            raise InvalidArgumentError(f"sync_interval is {interval!r}; it is a number of seconds above 0")
         self._db = weakref.ref(db)
         self._interval = interval
         self._stopped = threading.Event()
@@ -815,6 +838,32 @@ def _version(state: State, key: int, header: Any, slot: int, epoch_of: Callable[
     deleted = not slot_is_live(slot)
     value = None if deleted else state.value(key, slot)
     return Version(key, value, header.sequence, epoch_of(header.sequence), header.time_ns, deleted)
+
+
+def _checked_path(path: object) -> str:
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise InvalidArgumentError(f"path is {path!r}; it is a str or os.PathLike")
+    text = os.fsdecode(path)
+    if "\0" in text or not text:
+        raise InvalidArgumentError(f"path {text!r} is empty or has a NUL in it")
+    return os.path.abspath(text)
+
+
+def _check_seconds(name: str, value: object, above: float = -1.0) -> None:
+    if type(value) not in (int, float) or not above < value < 1e9:  # type: ignore[operator]
+        raise InvalidArgumentError(f"{name} is {value!r}; it is a number of seconds{' above 0' if not above else ''}")
+
+
+def _pairs(items: Any) -> list[tuple[Any, Any]]:
+    """(key, value) pairs of a mapping or an iterable. InvalidArgumentError for anything else."""
+    try:
+        pairs = list(items.items() if isinstance(items, Mapping) else items)
+    except TypeError:
+        raise InvalidArgumentError(f"{type(items).__name__} is neither a mapping nor an iterable of pairs") from None
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], int | None):
+            raise InvalidArgumentError(f"{pair!r:.80} is no pair of an int key and a value")
+    return pairs
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

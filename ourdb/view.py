@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from ourdb.codecs import codec_numbered
-from ourdb.errors import RecordNotFoundError, StoreClosedError
+from ourdb.errors import InvalidArgumentError, RecordNotFoundError, StoreClosedError
 from ourdb.format import slot_is_live
 from ourdb.position import Position, Record
 from ourdb.state import State, checked_key
@@ -17,8 +17,11 @@ KEY_END = 1 << 32
 
 def key_range(start: int | None, stop: int | None) -> tuple[int, int]:
     """[start, stop) as plain ints; None is open. Both may be any int: the range is cut to u32."""
-    low = 0 if start is None else max(int(start), 0)
-    high = KEY_END if stop is None else min(int(stop), KEY_END)
+    for bound in (start, stop):
+        if bound is not None and type(bound) is not int:
+            raise InvalidArgumentError(f"the bound {bound!r} of a range is no int")
+    low = 0 if start is None else max(start, 0)
+    high = KEY_END if stop is None else min(stop, KEY_END)
     return low, high
 
 
@@ -141,6 +144,4 @@ def record_of(state: State, key: int, slot: int, epoch_of: Callable[[int], int])
     value = state.value(key, slot)
     header = state.header(key, slot)
     codec = codec_numbered(header.codec)
-    return Record(
-        key, value, header.sequence, epoch_of(header.sequence), header.time_ns, codec.name if codec else "?"
-    )
+    return Record(key, value, header.sequence, epoch_of(header.sequence), header.time_ns, codec.name if codec else "?")

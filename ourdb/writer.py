@@ -25,7 +25,9 @@ import errno
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate, repeat
+from operator import add
 from typing import Any
 from zlib import crc32
 
@@ -65,7 +67,6 @@ from ourdb.format import (
     CommitBody,
     HintBody,
     SegmentHeader,
-    State as StateSidecar,
     encode_commit,
     encode_hint,
     encode_record,
@@ -77,6 +78,9 @@ from ourdb.format import (
     slot_is_live,
     slot_offset,
 )
+from ourdb.format import (
+    State as StateSidecar,
+)
 from ourdb.index import (
     Generation,
     IndexHeader,
@@ -87,7 +91,7 @@ from ourdb.index import (
     slots_to_bytes,
     write_generation,
 )
-from ourdb.manifest import Manifest, SegmentEntry, switch
+from ourdb.manifest import Manifest, SegmentEntry, finish_switch, prepare_switch
 from ourdb.position import Position
 from ourdb.recovery import STATE_NAME, Loaded
 from ourdb.scan import CommitSeen, Replay
@@ -101,8 +105,11 @@ _GROW_MIN, _GROW_MAX = 64 << 10, 16 << 20
 _HINT_BYTES = 512 << 10
 _HINT_RECORDS_MIN = 256
 _RANGE_RECORD_MAX = 1024  # larger ones are as fast to check one by one: no CRC over their range
-_SYNC_BYTES = 16 << 20  # more than this is never left unsynced: it bounds the work of recovery
-_OVERLAY_MAX = 1 << 16
+_SYNC_BYTES = 64 << 20  # more than this is never left unsynced: it bounds the work of recovery
+_OVERLAY_MIN, _OVERLAY_MAX = 1 << 16, 1 << 17  # entries; about 110 bytes each
+_JOIN_VALUE_MAX = 1024  # larger values are not copied before they are written
+_JOIN_BYTES_MAX = 1 << 18
+_PADDING = [bytes(length) for length in range(8)]
 _CLOSE_OVERLAY_MAX = 1 << 12
 _MAP_VALUE_MAX = 2048
 _SEGMENTS_A_DOUBLING = 8192
@@ -123,13 +130,61 @@ class Writer:
     """Appends to the log and keeps the live state."""
 
     __slots__ = (  # read at every put: slots are the fastest attributes
-        "_active", "_before_durable", "_capacity", "_close_later", "_closed", "_codec", "_counted", "_dead",
-        "_failed", "_file", "_forked", "_high", "_hint_start", "_incremental", "_key_max", "_last_hint",
-        "_limit", "_live_bytes", "_loaded", "_low", "_map", "_overhead", "_recent", "_remember", "_seed",
-        "_slot_base", "_small", "_state_file", "_superseded", "_sync_lock", "_syncing", "_unsettled",
-        "_value_bytes_max", "after_commit", "begun", "checkpoint_wanted", "commit_now", "durable_offset",
-        "durable_sequence", "followed", "key_count", "last_tag", "live", "lock", "manifest", "next_key",
-        "postponed", "reserved", "sequence", "storage", "tail", "upkeep", "uuid", "warnings",
+        "_active",
+        "_before_durable",
+        "_capacity",
+        "_close_later",
+        "_closed",
+        "_codec",
+        "_counted",
+        "_dead",
+        "_failed",
+        "_file",
+        "_forked",
+        "_high",
+        "_hint_start",
+        "_incremental",
+        "_key_max",
+        "_last_hint",
+        "_limit",
+        "_live_bytes",
+        "_loaded",
+        "_low",
+        "_map",
+        "_overhead",
+        "_recent",
+        "_remember",
+        "_seed",
+        "_slot_base",
+        "_small",
+        "_state_file",
+        "_superseded",
+        "_sync_lock",
+        "_syncing",
+        "_unsettled",
+        "_value_bytes_max",
+        "after_commit",
+        "begun",
+        "checkpoint_wanted",
+        "commit_now",
+        "durable_offset",
+        "durable_sequence",
+        "followed",
+        "key_count",
+        "last_tag",
+        "live",
+        "lock",
+        "manifest",
+        "next_key",
+        "on_show",
+        "postponed",
+        "reserved",
+        "sequence",
+        "storage",
+        "tail",
+        "upkeep",
+        "uuid",
+        "warnings",
     )
 
     def __init__(
@@ -151,6 +206,7 @@ class Writer:
         self.next_key = loaded.next_key
         self.followed = loaded.followed
         self.warnings = loaded.warnings
+        self.on_show: Callable[[State], None] = lambda state: None
         self.sequence = loaded.sequence
         self.begun = loaded.sequence  # differs from `sequence` while a commit is being made visible
         self.last_tag = loaded.last_tag
@@ -299,6 +355,14 @@ class Writer:
             )
         return number
 
+    def reserve_key(self) -> int:
+        """The next id, given out now: a batch that is thrown away leaves a gap, never an id with two owners."""
+        with self.lock:
+            self.check_usable()
+            key = self.checked_target(None)
+            self._set_next_key(key + 1)
+            return key
+
     # ---- single commits -----------------------------------------------------------------------
 
     def _set_long(self, key: int | None, value: Any, codec: str | None) -> int:
@@ -317,12 +381,52 @@ class Writer:
 
     def delete(self, key: int) -> None:
         """Delete *key*; see `OurDB.delete`."""
+        if type(key) is int:
+            lock = self.lock
+            lock.acquire()
+            try:
+                tail = self.tail
+                end = tail + RECORD_BYTES
+                if end <= self._limit:
+                    live = self.live
+                    old = live.overlay_get(key)
+                    if old is None:
+                        place = key - live.first
+                        if 0 <= place < live.count and live.page_ok[place >> 9]:
+                            old = live.slots[place]
+                    if old and old & 0xFFFFF != 0xFFFFF:  # else the long path says what is wrong
+                        sequence = self.sequence + 1
+                        previous = live.table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF
+                        body = _pack_body(0, key, META_DELETE, sequence, previous, _time_ns())
+                        data = self._map
+                        try:
+                            data[tail + 4 : end] = body
+                            _store_crc(data, tail, crc32(body, self._seed))
+                            self.begun = sequence
+                            live.overlay[key] = self._slot_base | tail << 17 | SLOT_TOMBSTONE
+                            self._remember(key)
+                            self._dead(old)
+                            self._overhead += RECORD_BYTES
+                            self.key_count -= 1
+                            self.tail = end
+                            self.sequence = sequence
+                        except BaseException:  # as in `set`
+                            self._limit = -1
+                            self._unsettled = (tail, sequence - 1)
+                            raise
+                        return
+            finally:
+                lock.release()
+        self._delete_long(key)
+
+    def _delete_long(self, key: int) -> None:
         number = checked_key(key)
         with self.lock:
             self._ready(freeing=True)
             if not slot_is_live(self.live.slot(number)):
                 raise RecordNotFoundError(f"{self.storage.path}: key {number} holds no value")
             self._append_single(META_DELETE, number, b"")
+            self._set_limit()
         self._committed()
 
     def _append_single(self, meta: int, key: int, payload: bytes) -> None:
@@ -428,33 +532,39 @@ class Writer:
     def _append_puts(self, pairs: Mapping[int, bytes], meta: int) -> None:
         size = sum(map(len, pairs.values())) + (RECORD_BYTES + 7) * len(pairs) + record_span(64)
         self._room(size, freeing=False)
-        live, base, seed, numbers = self.live, self._slot_base, self._seed, self.live.table.numbers
-        olds = [live.slot(key) if slot is None else slot for key, slot in zip(pairs, map(live.overlay_get, pairs), strict=True)]
-        now, sequence, offset = _time_ns(), self.sequence, self.tail
-        plain = not meta & 0xFF00
-        parts: list[bytes] = []
-        add = parts.append
-        crcs: list[int] = []
-        add_crc = crcs.append
-        slots: dict[int, int] = {}
-        paddings = [bytes(-length & 7) for length in range(8)]
-        for (key, value), old in zip(pairs.items(), olds, strict=True):
-            sequence += 1
-            length = len(value)
-            previous = numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0
-            body = _pack_body(length, key, meta, sequence, previous, now) + value
-            crc = crc32(body, seed)
-            add_crc(crc)
-            add(crc.to_bytes(4, "little"))
-            add(body)
-            if length & 7:
-                add(paddings[length & 7])
-            if plain and length < 0xFFFFE:
-                slots[key] = base | offset << 17 | length
-            else:
-                slots[key] = pack_slot(base >> 48, offset, length_class(meta, length))
-            offset += length + 47 & -8
-        self._finish_batch(parts, slots_to_bytes(crcs, "I"), slots, olds, offset, sequence, now, b"", None)
+        live, base, seed, table = self.live, self._slot_base, self._seed, self.live.table
+        keys, values = list(pairs), list(pairs.values())
+        newer = list(map(live.overlay_get, pairs))
+        olds: list[int] = []
+        if newer.count(0) + newer.count(None) < len(newer) or live.sparse or min(keys) < live.first + live.count:
+            olds = [live.slot(key) if slot is None else slot for key, slot in zip(keys, newer, strict=True)]
+            previous = [table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0 for old in olds]
+        else:
+            previous = [0] * len(keys)
+        now, sequence, count = _time_ns(), self.sequence, len(keys)
+        lengths = list(map(len, values))
+        sequences = range(sequence + 1, sequence + 1 + count)
+        heads = list(map(_pack_body, lengths, keys, repeat(meta), sequences, previous, repeat(now)))
+        small = max(lengths) <= _JOIN_VALUE_MAX
+        if small:
+            bodies = list(map(add, heads, values))
+            crcs = list(map(crc32, bodies, repeat(seed)))
+        else:
+            bodies = []
+            crcs = list(map(crc32, values, map(crc32, heads, repeat(seed))))
+        crc_bytes = slots_to_bytes(crcs, "I")
+        spans = [length + 47 & -8 for length in lengths]
+        offsets = list(accumulate(spans, initial=self.tail))
+        end = offsets.pop()
+        if meta & 0xFF00 or max(lengths) >= SLOT_LONG:
+            slots = {
+                key: base | at << 17 | length_class(meta, length)
+                for key, at, length in zip(keys, offsets, lengths, strict=True)
+            }
+        else:
+            slots = {key: base | at << 17 | length for key, at, length in zip(keys, offsets, lengths, strict=True)}
+        parts = _interleaved(crc_bytes, bodies if small else heads, [] if small else values, lengths)
+        self._finish_batch(parts, crc_bytes, slots, olds, end, sequence + count, now, b"", None)
 
     def _append_batch(
         self,
@@ -515,10 +625,10 @@ class Writer:
                 data = b"".join(parts)
                 self._map[tail + 4 : tail + size] = data[4:]
                 self._map[tail : tail + 4] = data[:4]
-            elif len(parts) <= 8:
-                self._file.write_parts(parts, tail)
-            else:
+            elif size <= _JOIN_BYTES_MAX and len(parts) > 8:
                 self._file.write(b"".join(parts), tail)
+            else:
+                self._file.write_parts(parts, tail)
         except BaseException as error:
             self._take_back(tail, error)
             raise
@@ -567,7 +677,7 @@ class Writer:
     def _room(self, size: int, *, freeing: bool) -> None:
         """Make *size* bytes of allocated space at the tail: by a hint that is due, growth or a new segment."""
         since = self.tail - self._hint_start
-        if since >= _HINT_BYTES and (len(self._recent) >= _HINT_RECORDS_MIN or since >= _SYNC_BYTES // 2):
+        if since >= _HINT_BYTES and (len(self._recent) >= _HINT_RECORDS_MIN or since >= 8 << 20):
             self._periodic()
         hint_room = record_span(HINT_FIXED_BYTES + 12 * (len(self._recent) + size // RECORD_BYTES + 2)) + RECORD_BYTES
         assert self._active is not None
@@ -594,8 +704,8 @@ class Writer:
         capacity = max(end, min(self._capacity + step, max(limit, end)))
         capacity = -(-capacity // 4096) * 4096
         self._file.allocate(capacity)
-        self._capacity = capacity
         self._map_active()
+        self._capacity = capacity
 
     def _map_active(self) -> None:
         assert self._file is not None and self._active is not None
@@ -665,19 +775,27 @@ class Writer:
     def _begin_session(self) -> None:
         loaded = self._loaded
         assert loaded is not None
+        try:
+            self._open_log(loaded)
+        except BaseException as error:
+            if self._file is not None:  # half in: only a reopen sorts this out
+                self._fail(error)
+            raise
+        self._loaded = None
+        if self.checkpoint_wanted:
+            self._try_checkpoint()
+        self._set_limit()
+
+    def _open_log(self, loaded: Loaded) -> None:
         self.make_reserve()
         if not loaded.number:
-            self._create_active(self.manifest, self.manifest.segments, _GROW_MIN)
+            self._create_active(self.manifest, self.manifest.segments)
         elif loaded.clean:
             self._continue_segment(loaded)
             self._append_marker(SESSION)
             self._sync_active()
         else:
             self._raise_epoch(loaded)
-        self._loaded = None
-        if self.checkpoint_wanted:
-            self._checkpoint()
-        self._set_limit()
 
     def _continue_segment(self, loaded: Loaded) -> None:
         entry = self.manifest.active
@@ -715,7 +833,7 @@ class Writer:
                 old.number, old.index, loaded.offset, old.first, loaded.sequence, hint=loaded.hint_offset
             )
             kept = others if empty else (*others, sealed)
-            self._create_active(self.manifest.next_version(epochs=epochs), kept, _GROW_MIN, also=old.index)
+            self._create_active(self.manifest.next_version(epochs=epochs), kept, also=old.index)
             self.live.table.add(sealed)
             if not empty and not loaded.refused:  # a reader may have seen what was refused
                 self._trim(file, loaded.offset)
@@ -738,29 +856,36 @@ class Writer:
             file.truncate(length)
 
     def _create_active(
-        self, manifest: Manifest, others: tuple[SegmentEntry, ...], capacity: int, also: int = 0
+        self, manifest: Manifest, others: tuple[SegmentEntry, ...], needed: int = 0, also: int = 0
     ) -> None:
         """Make the next segment, list it in the manifest, and append to it from now on."""
         number = manifest.next_number
         index = self._free_index(manifest, others, also)
         entry = SegmentEntry(number, index, None, self.sequence + 1)
-        header = SegmentHeader(0, index, number, self.uuid, manifest.epoch, self.sequence + 1, self.next_key, _time_ns())
-        file = create_segment(self.storage, header, capacity)
+        header = SegmentHeader(
+            0, index, number, self.uuid, manifest.epoch, self.sequence + 1, self.next_key, _time_ns()
+        )
+        limit = segment_limit(manifest.settings.segment_bytes, index)
+        file = create_segment(self.storage, header, max(needed, min(_GROW_MIN, limit)))
         changed = manifest if manifest.version > self.manifest.version else manifest.next_version()
         try:
             self.publish(changed.with_segments((*others, entry), number + 1, self.next_key))
         except BaseException:
             file.close()
             raise
-        old = self._file
-        if old is not None:
-            self._trim(old, self.tail)
-        self._retire_file(file)
-        self.live.table.add(entry)
-        self._enter_active(entry, SEGMENT_HEADER.size)
-        self.durable_offset = SEGMENT_HEADER.size
-        self.durable_sequence = self.sequence
-        self._write_state()
+        try:
+            old = self._file
+            if old is not None:
+                self._trim(old, self.tail)
+            self._retire_file(file)
+            self.live.table.add(entry)
+            self._enter_active(entry, SEGMENT_HEADER.size)
+            self.durable_offset = SEGMENT_HEADER.size
+            self.durable_sequence = self.sequence
+            self._write_state()
+        except BaseException as error:  # the manifest names the new segment: only a reopen sorts this out
+            self._fail(error)
+            raise
 
     def _free_index(self, manifest: Manifest, others: tuple[SegmentEntry, ...], also: int = 0) -> int:
         taken = {entry.index for entry in others} | {index for _, index, _ in manifest.retired}
@@ -800,15 +925,21 @@ class Writer:
             self._active.number, self._active.index, end, self._active.first, self.sequence, hint=self._last_hint
         )
         others = tuple(entry for entry in self.manifest.segments if entry.number != sealed.number)
-        self._create_active(self.manifest, (*others, sealed), max(needed, _GROW_MIN))
+        self._create_active(self.manifest, (*others, sealed), needed)
         self.live.table.add(sealed)
         self.live.table.drop(sealed.index)
 
     def publish(self, manifest: Manifest) -> None:
         """Switch the manifest; an error after it may have taken effect ends the writer."""
         try:
-            switch(self.storage, manifest)
+            prepare_switch(self.storage, manifest)
         except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                self._fail(error)
+            raise  # a full disk: nothing took effect
+        try:
+            finish_switch(self.storage)
+        except BaseException as error:
             self._fail(error)
             raise
         self.manifest = manifest
@@ -880,7 +1011,7 @@ class Writer:
 
     @property
     def position(self) -> Position:
-        """Position of the newest commit."""
+        """Position of the newest record: a commit, or a mark of the log's own."""
         return Position(self.manifest.epoch_of(self.sequence), self.sequence)
 
     # ---- hints and checkpoints ------------------------------------------------------------------
@@ -892,8 +1023,12 @@ class Writer:
             self._sync_active()
         else:
             self._write_state()
-        if len(self.live.overlay) >= _OVERLAY_MAX + self.postponed:
+        if len(self.live.overlay) >= self._overlay_max() + self.postponed:
             self._try_checkpoint()
+
+    def _overlay_max(self) -> int:
+        """How many entries the overlay may have: fewer where a large index needs memory for its marks."""
+        return max(_OVERLAY_MIN, _OVERLAY_MAX - self.live.count // 80)
 
     def _append_hint(self) -> None:
         """Append a hint on the log since the last one."""
@@ -947,9 +1082,16 @@ class Writer:
         self._set_limit()
         return self.live.generation
 
+    def checkpoint_if_room(self) -> None:
+        """A checkpoint, unless the disk is full."""
+        with self.lock:
+            self._ready()
+            self._try_checkpoint()
+            self._set_limit()
+
     def checkpoint_if_full(self) -> None:
         """A checkpoint where the overlay outgrew its bound. The lock must be held."""
-        if len(self.live.overlay) >= _OVERLAY_MAX + self.postponed:
+        if len(self.live.overlay) >= self._overlay_max() + self.postponed:
             self._try_checkpoint()
             self._set_limit()
 
@@ -964,16 +1106,14 @@ class Writer:
             self._set_limit()
 
     def remove_if_there(self, name: str) -> None:
-        """Remove a file that may be gone already."""
-        if name in self.storage.names():
+        """Remove a file that may be gone already. In a forked child the files are the parent's."""
+        if not self._forked and name in self.storage.names():
             self.storage.remove(name)
 
     def index_position(self) -> IndexPosition:
         """The log's position now, for a generation's header."""
         number = self._active.number if self._active else 0
-        return IndexPosition(
-            self.manifest.epoch, self.sequence, number, self.tail, self.manifest.compactions
-        )
+        return IndexPosition(self.manifest.epoch, self.sequence, number, self.tail, self.manifest.compactions)
 
     def _checkpoint(self) -> None:
         """Sync the log, write generation + overlay as a new generation, and read through it. Lock held."""
@@ -996,10 +1136,15 @@ class Writer:
         write_generation(self.storage, name, old.generation, old.overlay, complete, statistics)
         generation = open_generation(self.storage, name)
         _carry_checks(old, generation.first, generation.count, generation.checked)
-        self.live = State(generation, {}, old.table, old.relocations, old.verify, old.value_bytes_max)
+        self.show(State(generation, {}, old.table, old.relocations, old.verify, old.value_bytes_max))
         self.checkpoint_wanted = False
         self.postponed = 0
         self.remove_old_generations()
+
+    def show(self, state: State) -> None:
+        """Make *state* the live one."""
+        self.live = state
+        self.on_show(state)
 
     def remove_old_generations(self) -> None:
         """Remove generations that neither the live state nor a snapshot uses."""
@@ -1024,7 +1169,7 @@ class Writer:
         self._counted, self._overhead = self.tail, 0
         return {number: size for number, size in self._live_bytes.items() if self.live.table.has_number(number)}
 
-    def move_statistics(self, gone: set[int], number: int, live_bytes: int) -> None:
+    def move_statistics(self, gone: Iterable[int], number: int, live_bytes: int) -> None:
         """Compaction replaced segments. `statistics` was called in the same hold of the lock."""
         assert self._live_bytes is not None
         for old in gone:
@@ -1077,6 +1222,19 @@ class Writer:
         self._sync_lock = threading.Lock()
 
 
+def _interleaved(crcs: bytes, first: list[bytes], second: list[bytes], lengths: list[int]) -> list[bytes]:
+    """The pieces of a run of records in log order: checksum, header (and value), padding."""
+    checksums = [crcs[at : at + 4] for at in range(0, len(crcs), 4)]
+    paddings = [_PADDING[-length & 7] for length in lengths]
+    columns = [checksums, first, second, paddings] if second else [checksums, first, paddings]
+    if not any(paddings):
+        columns.pop()
+    parts: list[bytes] = [b""] * (len(columns) * len(first))
+    for place, column in enumerate(columns):
+        parts[place :: len(columns)] = column
+    return parts
+
+
 COMMIT_BYTES_MAX = 24 + TAG_BYTES_MAX + 32
 HINT_FIXED_BYTES = 80 + 8
 
@@ -1084,7 +1242,7 @@ HINT_FIXED_BYTES = 80 + 8
 def _carry_checks(old: State, first: int, count: int, checked: bytearray) -> None:
     """Records that were checked stay so in the new generation, unless the overlay has newer ones."""
     shift = old.first - first
-    if old.count and 0 <= shift and shift + old.count <= count:
+    if old.count and shift >= 0 and shift + old.count <= count:
         checked[shift : shift + old.count] = old.checked
     for key in [key for key in old.overlay if old.first <= key < old.first + old.count]:
         checked[key - first] = 0

@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"salvage", "scan"},
     {"logcheck", "relocation", "rescue"},
     {"sidecars", "state"},
-    {"recovery", "view"},
+    {"fastpath", "recovery", "view"},
     {"agreement", "follow", "writer"},
     {"batch", "feed", "snapshot", "statistics", "stream"},
     {"compaction", "opening", "snapshots_again"},

@@ -223,7 +223,6 @@ def test_feed_from_before_a_compaction_is_refused_and_from_after_it_works(db: Ou
         reader.changes()
 
 
-@pytest.mark.xfail(reason="compaction counts the hint that ends a segment as a commit that it went over")
 def test_compaction_behind_a_feed_that_has_every_commit_loses_nothing(db: OurDB) -> None:
     fill_segments(db)
     newest = list(db.changes())[-1].position

@@ -74,7 +74,6 @@ def test_position_survives_reopening_and_a_lost_index(tmp_path: Path) -> None:
         assert follower.followed == followed
 
 
-@pytest.mark.xfail(reason="compaction takes commit records away, and with them the followed position")
 def test_position_survives_compaction_and_a_lost_index(tmp_path: Path) -> None:
     path = tmp_path / "follower"
     with ourdb.open(path, segment_bytes=1 << 14, auto_compact=False) as follower:
