@@ -59,10 +59,10 @@ from ourdb.rebuild import Rebuilt, newest_epoch, rebuild_manifest
 from ourdb.recovery import STATE_NAME, load, read_state
 from ourdb.relocation import Moved, relocation_name, scan_moved, write_relocations
 from ourdb.report import RepairReport
-from ourdb.rescue import SEQUENCE_MAX, Loss, Rescue, Trail
+from ourdb.rescue import SEQUENCE_MAX, Loss, LostPlaces, Rescue, Trail
 from ourdb.salvage import Bounds, Source, open_source
 from ourdb.scan import Replay
-from ourdb.segment import Table, create_segment, open_segment, segment_name
+from ourdb.segment import Table, create_segment, open_segment, segment_name, segment_number
 from ourdb.snapshots_again import snapshot_again
 from ourdb.storage import Storage
 from ourdb.verify import Verifier, store_storage
@@ -332,18 +332,39 @@ class _Repair:
         return outputs
 
     def _source(self, entry: SegmentEntry) -> Source | None:
-        """The damaged segment's bytes; None, and a loss, where nothing can be read."""
+        """The damaged segment's bytes, also under another's name; None, and a loss, where nothing can be read."""
+        source: Source | None
+        why = "its header is damaged and no record tells its seed"
         try:
-            source = open_source(self._storage, entry.number)
+            source = open_source(self._storage, self._file_of(entry.number))
         except FileNotFoundError:
-            source = None
+            source, why = None, "the file is missing"
+        if source is not None and source.header is not None and source.header.number != entry.number:
+            source, why = None, f"the file holds segment {source.header.number}"
         if source is not None and source.seed is not None:
             return source
-        why = "the file is missing" if source is None else "its header is damaged and no record tells its seed"
         last = f" to {entry.last}" if entry.last else " on"
         text = f"segment {entry.number}, sequences {entry.first}{last}: {why}"
         self._losses.append(Loss(entry.number, entry.index, 0, 1 << 62, text))
         return None
+
+    def _file_of(self, number: int) -> int:
+        """The number in the name of the file that holds segment *number*: its own, unless files changed names."""
+        for name in self._storage.names():
+            named = segment_number(name)
+            if named is not None and named != number:
+                header = open_source(self._storage, named).header
+                if header is not None and header.number == number and not self._holds(number):
+                    return named
+        return number
+
+    def _holds(self, number: int) -> bool:
+        """Whether segment *number* is in the file of its name (or may be: its header is damaged)."""
+        try:
+            header = open_source(self._storage, number).header
+        except FileNotFoundError:
+            return False
+        return header is None or header.number == number
 
     def _save_one(
         self, manifest: Manifest, entry: SegmentEntry, source: Source, number: int, index: int
@@ -408,16 +429,12 @@ class _Repair:
 
     def _lost_slots(self, generation: indexes.Generation) -> list[tuple[int, int]]:
         """(key, slot) of the live slots that name a place of a loss."""
-        places: dict[int, list[Loss]] = {}
-        for loss in self._losses:
-            places.setdefault(loss.table_index, []).append(loss)
+        places = LostPlaces(self._losses)
         found = []
-        for keys, slots in generation.spans(0, 1 << 32) if places else ():
+        for keys, slots in generation.spans(0, 1 << 32) if self._losses else ():
             for key, slot in zip(keys, slots, strict=True):
-                if slot_is_live(slot):
-                    at = slot_offset(slot)
-                    if any(loss.offset <= at < loss.end for loss in places.get(slot >> 48, ())):
-                        found.append((key, slot))
+                if slot_is_live(slot) and places.holds(slot >> 48, slot_offset(slot)):
+                    found.append((key, slot))
         return found
 
     def _keepable(self, manifest: Manifest) -> list[SnapshotEntry]:

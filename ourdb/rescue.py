@@ -10,6 +10,7 @@ Invariants
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
@@ -45,6 +46,25 @@ class Loss(NamedTuple):
     end: int
     text: str
     key: int | None = None
+
+
+class LostPlaces:
+    """Asks quickly whether a record stood at a place of a loss."""
+
+    def __init__(self, losses: list[Loss]) -> None:
+        self._starts: dict[int, list[int]] = {}
+        self._ends: dict[int, list[int]] = {}
+        for loss in sorted(losses, key=lambda loss: loss.offset):
+            self._starts.setdefault(loss.table_index, []).append(loss.offset)
+            self._ends.setdefault(loss.table_index, []).append(loss.end)
+
+    def holds(self, index: int, offset: int) -> bool:
+        """Whether *offset* of the segment with table index *index* is lost. O(log losses)."""
+        starts = self._starts.get(index)
+        if starts is None:
+            return False
+        at = bisect_right(starts, offset) - 1
+        return at >= 0 and offset < self._ends[index][at]
 
 
 class Trail(NamedTuple):
@@ -185,10 +205,10 @@ class Rescue:
     def _name_by(self, hint: HintBody) -> None:
         """A hint lists the newest record of each key in its range: it can name what was there."""
         pairs = zip(slots_from_bytes(hint.keys, "I"), slots_from_bytes(hint.slots, "Q"), strict=True)
-        ranges = [(loss.offset, loss.end) for loss in self.losses if loss.end > hint.start]
+        places = LostPlaces([loss for loss in self.losses if loss.end > hint.start])
         for key, slot in pairs:
             offset = slot_offset(slot)
-            if any(start <= offset < end for start, end in ranges):
+            if places.holds(self._index, offset):
                 self.named[key] = offset
 
     def _drop_pending(self, why: str) -> Iterator[tuple[int, RecordHeader]]:

@@ -202,6 +202,24 @@ def test_segment_without_its_header_is_saved(store: Path) -> None:
     assert stores.contents(store) == before
 
 
+def test_segments_that_changed_names_are_saved(store: Path) -> None:
+    before = stores.contents(store)
+    first, second = sorted(store.glob("segment-*"))[:2]
+    one, two = first.read_bytes(), second.read_bytes()
+    first.write_bytes(two)
+    second.write_bytes(one)
+    report = repaired(store)
+    assert report.lost == []
+    assert stores.contents(store) == before
+
+
+def test_segment_overwritten_by_another_is_a_loss(store: Path) -> None:
+    first, second = sorted(store.glob("segment-*"))[:2]
+    first.write_bytes(second.read_bytes())
+    report = repaired(store)
+    assert any(f"segment {int(first.stem[8:], 16)}" in line and "holds segment" in line for line in report.lost)
+
+
 def test_missing_segment_is_listed_with_its_keys(store: Path) -> None:
     segment = max(store.glob("segment-*"), key=lambda file: file.stat().st_size)
     segment.unlink()
