@@ -25,7 +25,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from ourdb import snapshot
-from ourdb.delta import write_delta
+from ourdb.delta import delta_name, write_delta
 from ourdb.errors import CorruptionError, InvalidArgumentError, OurDBError
 from ourdb.format import (
     COMMIT,
@@ -61,10 +61,11 @@ from ourdb.segment import create_segment, segment_name
 from ourdb.state import State
 from ourdb.statistics import SegmentStats, segment_stats
 from ourdb.storage import File
-from ourdb.writer import Writer, segment_limit, spans_by_index
+from ourdb.writer import RESERVE_BYTES, Writer, segment_limit, spans_by_index
 
 _SLICE_BYTES = 1 << 20
 _SHIFTS_MAX = 4096
+_SLACK_BYTES = 64 << 10  # for manifest and index
 _SMALL_PART = 8  # a segment under an eighth of the usual size is merged with others
 _SMALL_COUNT = 8
 
@@ -374,7 +375,12 @@ class _Step:
     def _write_sidecars(self, state: State, snapshots: list[tuple[SnapshotEntry, State]]) -> None:
         writer, storage = self._writer, self._writer.storage
         self._compaction = self._manifest.compactions + 1
-        write_delta(storage, writer.uuid, self._compaction, self._keys, self._olds, self._news)
+        try:
+            write_delta(storage, writer.uuid, self._compaction, self._keys, self._olds, self._news)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            writer.remove_if_there(delta_name(self._compaction))  # without it a crash costs a rebuild of the index
         self._generations: dict[str, str] = {}
         for serial, (old_name, moved) in enumerate(self._snapshot_moves.items()):
             shown = next(state for entry, state in snapshots if entry.generation == old_name)
@@ -540,7 +546,10 @@ def compact(
     if dry_run:
         return _dry_run(writer, min_dead_ratio)
     with writer.upkeep:
-        writer.seal_for_compaction()
+        if writer.storage.free_bytes() < 4 * RESERVE_BYTES:
+            writer.release_reserve()  # the disk is nearly full: no new segment either
+        else:
+            writer.seal_for_compaction()
         groups, before = _plan_now(writer, min_dead_ratio)
         total = sum(victim.entry.end or 0 for group in groups for victim in group)
         copied = compacted = scanned = 0
@@ -601,7 +610,7 @@ def _fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:
     group = sorted(pending.pop(0), key=lambda victim: victim.live_bytes)
     if len(group) > 1:
         pending.append(group[1:])
-    if group[0].live_bytes > writer.storage.free_bytes():
+    if group[0].live_bytes + _SLACK_BYTES > writer.storage.free_bytes():
         raise OSError(
             errno.ENOSPC,
             f"compaction needs {group[0].live_bytes} free bytes for the segment with the fewest live bytes",

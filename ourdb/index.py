@@ -424,8 +424,11 @@ def write_generation(
         )  # fmt: skip
         file.write(encode_header(make_header(header)), 0)
         file.sync()
-    finally:
+    except BaseException:
         file.close()
+        storage.remove(TEMPORARY)  # on a full disk its space is wanted
+        raise
+    file.close()
     storage.rename(TEMPORARY, name)
     storage.sync_directory()
 
@@ -526,6 +529,9 @@ class _MemoryTarget:
 
     def rename(self, source: str, target: str) -> None:
         """The one file has no name."""
+
+    def remove(self, name: str) -> None:
+        """The one file goes with this object."""
 
     def sync_directory(self) -> None:
         """Memory needs no sync."""

@@ -25,21 +25,15 @@ from ourdb import index as indexes
 from ourdb import manifest as manifests
 from ourdb.aside import Aside
 from ourdb.delta import delta_number
-from ourdb.errors import CorruptionError, LimitError
+from ourdb.errors import CorruptionError
 from ourdb.format import (
     CLOSE,
     COMMIT,
-    DELETE,
-    FLAG_COMMIT,
-    FLAG_MOVED,
     FLAG_ORIGIN,
-    RECORD_BODY,
     RECORD_BYTES,
     SEGMENT_HEADER,
     SEGMENT_MOVED,
-    TABLE_INDEX_MAX,
     CommitBody,
-    RecordHeader,
     SegmentHeader,
     State,
     encode_commit,
@@ -51,23 +45,22 @@ from ourdb.format import (
     slot_is_live,
     slot_offset,
 )
-from ourdb.logcheck import StoppedError, header_chain
+from ourdb.logcheck import StoppedError
 from ourdb.manifest import Manifest, SegmentEntry, SnapshotEntry
 from ourdb.opening import take_lock
 from ourdb.progress import Progress, go_on
 from ourdb.rebuild import Rebuilt, newest_epoch, rebuild_manifest
 from ourdb.recovery import STATE_NAME, load, read_state
-from ourdb.relocation import Moved, relocation_name, scan_moved, write_relocations
+from ourdb.relocation import relocation_name, scan_moved, write_relocations
 from ourdb.report import RepairReport
 from ourdb.rescue import SEQUENCE_MAX, Loss, LostPlaces, Rescue, Trail
+from ourdb.rewrite import SavedSegment, bridges, free_index
 from ourdb.salvage import Bounds, Source, open_source
 from ourdb.scan import Replay
 from ourdb.segment import Table, create_segment, open_segment, segment_name, segment_number
 from ourdb.snapshots_again import snapshot_again
 from ourdb.storage import Storage
 from ourdb.verify import Verifier, store_storage
-
-_FLUSH_BYTES = 1 << 20
 
 
 def repair(
@@ -108,46 +101,6 @@ def repair(
         return _Repair(place, progress, dry_run=False, partial_batches=partial_batches).run()
     finally:
         lock.close()
-
-
-class _Output:
-    """A segment of saved records."""
-
-    def __init__(self, storage: Storage, header: SegmentHeader) -> None:
-        self.entry = SegmentEntry(header.number, header.table_index, 0, 0, 0)
-        self._file = create_segment(storage, header, SEGMENT_HEADER.size)
-        self._seed = segment_seed(encode_segment_header(header))
-        self._parts: list[bytes] = []
-        self._waiting = 0
-        self._end = SEGMENT_HEADER.size
-        self._first = self._last = 0
-
-    def add(self, header: RecordHeader, payload: bytes) -> int:
-        """Append a record with its own sequence, time and previous location; its offset."""
-        offset = self._end
-        meta = header.meta & ~FLAG_COMMIT | FLAG_MOVED
-        body = RECORD_BODY.pack(len(payload), header.key, meta, header.sequence, header.previous, header.time_ns)
-        crc = crc32(payload, crc32(body, self._seed))
-        self._parts += (crc.to_bytes(4, "little"), body, payload, bytes(-len(payload) & 7))
-        self._end += len(payload) + RECORD_BYTES + 7 & -8
-        self._waiting += self._end - offset
-        self._first = min(self._first or header.sequence, header.sequence)
-        self._last = max(self._last, header.sequence)
-        if self._waiting >= _FLUSH_BYTES:
-            self._flush()
-        return offset
-
-    def _flush(self) -> None:
-        self._file.write(b"".join(self._parts), self._end - self._waiting)
-        self._parts.clear()
-        self._waiting = 0
-
-    def finish(self, compaction: int) -> SegmentEntry:
-        """Durable on return; the manifest entry."""
-        self._flush()
-        self._file.sync()
-        self._file.close()
-        return replace(self.entry, end=self._end, first=self._first, last=self._last, moved=compaction)
 
 
 class _Repair:
@@ -325,7 +278,7 @@ class _Repair:
                 continue
             taken = {other.index for other in (*manifest.segments, *outputs, *keep)}
             taken |= {index for _, index, _ in manifest.retired}
-            made = self._save_one(manifest, entry, source, number, _free(taken))
+            made = self._save_one(manifest, entry, source, number, free_index(taken))
             if made is not None:
                 outputs.append(made)
                 number += 1
@@ -333,16 +286,17 @@ class _Repair:
 
     def _source(self, entry: SegmentEntry) -> Source | None:
         """The damaged segment's bytes, also under another's name; None, and a loss, where nothing can be read."""
-        source: Source | None
         why = "its header is damaged and no record tells its seed"
         try:
             source = open_source(self._storage, self._file_of(entry.number))
         except FileNotFoundError:
-            source, why = None, "the file is missing"
-        if source is not None and source.header is not None and source.header.number != entry.number:
-            source, why = None, f"the file holds segment {source.header.number}"
-        if source is not None and source.seed is not None:
-            return source
+            why = "the file is missing"
+        else:
+            strange = source.header is not None and source.header.number != entry.number
+            if source.seed is not None and not strange:
+                return source
+            if strange and source.header is not None:
+                why = f"the file holds segment {source.header.number}"
         last = f" to {entry.last}" if entry.last else " on"
         text = f"segment {entry.number}, sequences {entry.first}{last}: {why}"
         self._losses.append(Loss(entry.number, entry.index, 0, 1 << 62, text))
@@ -376,7 +330,7 @@ class _Repair:
         stop = len(source.data) if entry.end is None else min(entry.end, len(source.data))
         bounds = Bounds(entry.first, entry.last or SEQUENCE_MAX, not entry.moved)
         rescue = Rescue(source, entry.number, entry.index, stop, durable, bounds, partial_batches=self._partial_batches)
-        output: _Output | None = None
+        output: SavedSegment | None = None
         header = SegmentHeader(
             SEGMENT_MOVED,
             index,
@@ -391,7 +345,7 @@ class _Repair:
             self._saved += 1
             if self._dry_run:
                 continue
-            output = output or _Output(self._storage, header)
+            output = output or SavedSegment(self._storage, header)
             start = offset + RECORD_BYTES
             at = output.add(record, bytes(source.data[start : start + record.length]))
             self._places[pack_location(entry.number, offset)] = pack_location(number, at)
@@ -489,7 +443,7 @@ class _Repair:
         moved = [*outputs, *(entry for entry in keep if entry.moved)]
         taken = {entry.index for entry in (*keep, *outputs, *replaced)} | {index for _, index, _ in manifest.retired}
         number = max([manifest.next_number, *(entry.number + 1 for entry in outputs)])
-        active = self._write_active(manifest, epoch, number, _free(taken))
+        active = self._write_active(manifest, epoch, number, free_index(taken))
         new = manifest.next_version(
             epochs=(*manifest.epochs, (epoch, self._last + 1)),
             next_number=number + 1,
@@ -547,42 +501,11 @@ class _Repair:
         """The map of moved versions; and, where a lost version breaks a chain, of the one before it."""
         uuid = bytes.fromhex(manifest.uuid)
         table = Table(self._storage, uuid, manifest.segments)
-        entries = set(scan_moved(manifest, table)) | set(self._bridges(manifest, table))
+        entries = set(scan_moved(manifest, table))
+        if self._losses:
+            entries.update(bridges(manifest, table, self._places))
         write_relocations(self._storage, uuid, manifest.relocations, sorted(entries))
         self._storage.sync_directory()
-
-    def _bridges(self, manifest: Manifest, table: Table) -> list[Moved]:
-        if not self._losses:
-            return []
-        listed = {entry.number for entry in manifest.segments}
-        broken: dict[int, list[int]] = {}
-        for _, header in _versions(manifest, table):
-            if header.previous and header.previous >> 28 not in listed and header.previous not in self._places:
-                broken.setdefault(header.key, []).append(header.sequence)
-        best: dict[tuple[int, int], Moved] = {}
-        for location, header in _versions(manifest, table) if broken else ():
-            for sequence in broken.get(header.key, ()):
-                older = best.get((header.key, sequence), (0, 0, 0))
-                if older[1] < header.sequence < sequence:
-                    best[header.key, sequence] = (header.key, header.sequence, location)
-        return list(best.values())
-
-
-def _versions(manifest: Manifest, table: Table) -> Iterable[tuple[int, RecordHeader]]:
-    """(location, header) of each put and delete."""
-    for entry in manifest.segments:
-        segment = table.segment(entry.index)
-        for offset, header in header_chain(segment, len(segment.map) if entry.end is None else entry.end):
-            if header.kind <= DELETE:
-                yield pack_location(entry.number, offset), header
-
-
-def _free(taken: set[int]) -> int:
-    """A table index that no segment has."""
-    index = next((index for index in range(1, TABLE_INDEX_MAX + 1) if index not in taken), 0)
-    if not index:
-        raise LimitError("all segments are in use; there is no room for a repair")
-    return index
 
 
 def _number_of(manifest: Manifest, slot: int) -> int:

@@ -141,6 +141,10 @@ class Table:
             self.maps.append(None)
             self.numbers.append(0)
             self.seeds.append(0)
+        before = self.entries.get(index)
+        if before is not None and before.number != entry.number:  # an empty segment that recovery dropped
+            self.drop(index)
+            del self._by_number[before.number]
         self.entries[index] = entry
         self._by_number[entry.number] = entry
         self.numbers[index] = entry.number << 28

@@ -100,7 +100,7 @@ from ourdb.state import State, checked_key
 from ourdb.storage import File, Storage
 
 RESERVE_NAME = "RESERVE"
-RESERVE_BYTES = 256 << 10
+RESERVE_BYTES = 512 << 10  # half for commits that delete, half for compaction
 _GROW_MIN, _GROW_MAX = 64 << 10, 16 << 20
 _HINT_BYTES = 512 << 10
 _HINT_RECORDS_MIN = 256
@@ -722,16 +722,25 @@ class Writer:
         try:
             act()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not freeing or not self.release_reserve():
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not freeing or not self.release_reserve(all_of_it=False):
                 raise
             act()
 
-    def release_reserve(self) -> bool:
-        """Give the reserved space back to the disk; False where there is none."""
+    def release_reserve(self, *, all_of_it: bool = True) -> bool:
+        """Give reserved space back to the disk, or only the half for deletes; False where there is none."""
         if RESERVE_NAME not in self.storage.names():
             return False
-        self.storage.remove(RESERVE_NAME)
-        return True
+        if all_of_it:
+            self.storage.remove(RESERVE_NAME)
+            return True
+        file = self.storage.open(RESERVE_NAME, write=True)
+        try:
+            if file.size() <= RESERVE_BYTES // 2:
+                return False
+            file.truncate(RESERVE_BYTES // 2)
+            return True
+        finally:
+            file.close()
 
     def make_reserve(self) -> None:
         """Set space aside for deletes and compaction on a full disk, unless it is there or there is no room."""
