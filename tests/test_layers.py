@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"delta", "segment"},
     {"salvage", "scan"},
     {"logcheck", "relocation", "rescue"},
-    {"sidecars", "state"},
+    {"rewrite", "sidecars", "state"},
     {"fastpath", "recovery", "view"},
     {"agreement", "follow", "writer"},
     {"batch", "feed", "snapshot", "statistics", "stream"},
