@@ -504,6 +504,8 @@ class IncrementalMachine(RuleBasedStateMachine):
         if cut:
             self.db.sync()
             self.storage.cut()
+            with contextlib.suppress(PowerCut):
+                self.db.close()
             self.storage = self.storage.after_power_cut(keep="none")
         else:
             self.db.close()
