@@ -25,6 +25,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from ourdb import snapshot
+from ourdb.accounting import spans_by_index
 from ourdb.delta import delta_name, write_delta
 from ourdb.errors import CorruptionError, InvalidArgumentError, OurDBError
 from ourdb.format import (
@@ -57,11 +58,13 @@ from ourdb.leases import readers, remove_stale_leases
 from ourdb.manifest import Manifest, SegmentEntry, SnapshotEntry
 from ourdb.progress import Progress, go_on
 from ourdb.relocation import Moved, open_relocations, relocation_name, write_relocations
+from ourdb.reserve import RESERVE_BYTES, make_reserve, release_reserve
 from ourdb.segment import create_segment, segment_name
 from ourdb.state import State
 from ourdb.statistics import SegmentStats, segment_stats
 from ourdb.storage import File
-from ourdb.writer import RESERVE_BYTES, Writer, segment_limit, spans_by_index
+from ourdb.tail import segment_limit
+from ourdb.writer import Writer
 
 _SLICE_BYTES = 1 << 20
 _SHIFTS_MAX = 4096
@@ -547,7 +550,7 @@ def compact(
         return _dry_run(writer, min_dead_ratio)
     with writer.upkeep:
         if writer.storage.free_bytes() < 4 * RESERVE_BYTES:
-            writer.release_reserve()  # the disk is nearly full: no new segment either
+            release_reserve(writer.storage)  # the disk is nearly full: no new segment either
         else:
             writer.seal_for_compaction()
         groups, before = _plan_now(writer, min_dead_ratio)
@@ -582,7 +585,7 @@ def compact(
         if compacted:
             writer.checkpoint_if_room()
             purge(writer, pinned)
-            writer.make_reserve()
+            make_reserve(writer.storage)
         go_on(progress, "compact", scanned if not finished else total, total, "bytes")
         after = _total_bytes(writer)
         return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)
@@ -590,7 +593,7 @@ def compact(
 
 def _split(writer: Writer, step: _Step, pending: list[list[Victim]]) -> bool:
     """After a full disk: the reserve, and the step's victims one by one; False where both were tried."""
-    if writer.release_reserve():
+    if release_reserve(writer.storage):
         pending.append(step.victims)
         return True
     if len(step.victims) == 1:
@@ -605,7 +608,7 @@ def _fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:
     need = sum(victim.live_bytes for victim in pending[0])
     if need + _SLICE_BYTES <= free:
         return pending.pop(0)
-    writer.release_reserve()
+    release_reserve(writer.storage)
     pending.sort(key=lambda group: min(victim.live_bytes for victim in group))
     group = sorted(pending.pop(0), key=lambda victim: victim.live_bytes)
     if len(group) > 1:

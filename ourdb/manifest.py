@@ -153,7 +153,7 @@ def decode(data: bytes, file: str) -> Manifest:
     """Raises CorruptionError for damage, FormatVersionError for a newer format."""
     head, _, body = data.partition(b"\n")
     words = head.split(b" ")
-    if len(words) != 4 or words[0] != _MAGIC or not words[1].isdigit():
+    if len(words) != 4 or words[0] != _MAGIC or not words[1].isdigit() or len(words[1]) > 9:
         raise CorruptionError("the manifest has no valid first line; `ourdb repair` can rebuild it", file, 0)
     if int(words[1]) > FORMAT_VERSION:
         raise FormatVersionError(
@@ -164,7 +164,10 @@ def decode(data: bytes, file: str) -> Manifest:
         raise CorruptionError(
             "the manifest's checksum does not match; `ourdb repair` can rebuild it", file, len(head) + 1
         )
-    return _from_json(json.loads(body))
+    try:
+        return _from_json(json.loads(body))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CorruptionError(f"the manifest lacks what belongs in it ({error!r:.80})", file, len(head) + 1) from None
 
 
 def _from_json(raw: dict[str, object]) -> Manifest:

@@ -20,11 +20,12 @@ from ourdb.errors import CorruptionError, InvalidArgumentError, NotAStoreError, 
 from ourdb.format import KEY_MAX, SEGMENT_BYTES_MAX, VALUE_BYTES_MAX
 from ourdb.manifest import Manifest, Retention, Settings
 from ourdb.recovery import STATE_NAME
+from ourdb.reserve import RESERVE_NAME
 from ourdb.storage import Lock, Storage, lock_with_timeout
-from ourdb.writer import RESERVE_NAME
 
 LOCK_NAME = "LOCK"
 SEGMENT_BYTES_MIN = 4096
+_LOOK_SECONDS = 0.05
 _SINGLE = {LOCK_NAME, manifests.NAME, manifests.TEMPORARY, STATE_NAME, RESERVE_NAME, index.TEMPORARY}
 _FAMILIES = (index, delta, relocation, segment, leases, snapshot)
 
@@ -114,7 +115,8 @@ def check_names(storage: Storage, *, must_exist: bool) -> bool:
 
 def take_lock(storage: Storage, timeout: float) -> Lock:
     """The writer's lock. StoreLockedError with the holder's pid where it stays taken."""
-    lock = lock_with_timeout(storage, LOCK_NAME, timeout)
+    # whoever looks whether a writer lives holds the lock for an instant: that is no writer
+    lock = lock_with_timeout(storage, LOCK_NAME, max(timeout, _LOOK_SECONDS))
     if lock is None:
         holder = storage.read_file(LOCK_NAME).decode("ascii", "replace").strip()
         who = f"process {holder}" if holder.isdigit() else "another process"

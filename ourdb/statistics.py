@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ourdb.accounting import overlay_statistics
 from ourdb.format import SEGMENT_HEADER
 from ourdb.index import generation_names
 from ourdb.leases import ReaderInfo, readers
@@ -14,7 +15,7 @@ from ourdb.position import Position
 from ourdb.segment import segment_name
 from ourdb.state import State
 from ourdb.storage import Storage
-from ourdb.writer import Writer, overlay_statistics
+from ourdb.writer import Writer
 
 
 @dataclass(frozen=True)

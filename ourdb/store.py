@@ -46,8 +46,9 @@ from ourdb.snapshot import SnapshotInfo
 from ourdb.state import State, Verify, checked_key
 from ourdb.statistics import Stats, collect
 from ourdb.storage import DiskStorage, Lock, Storage
+from ourdb.tail import BeforeDurable
 from ourdb.view import KEY_END, Snapshot, View, record_of
-from ourdb.writer import BeforeDurable, Writer
+from ourdb.writer import Writer
 
 Mode = Literal["r", "w", "c", "n"]
 Durability = Literal["process", "interval", "commit"]

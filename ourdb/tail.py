@@ -1,0 +1,449 @@
+"""The open end of the log: the active segment, its map and its space; appends, rolls, sessions, syncs.
+
+Invariants
+----------
+* The log is appended to at ``tail`` only, and a record's first four bytes (its CRC) are stored last:
+  a reader in another process finds either no record or a whole one.
+* ``tail`` plus what is appended never passes ``_capacity``, the space that was really allocated.
+* The first append of a session comes after a durable mark of it: a session mark behind a close mark,
+  or a new segment of a higher epoch where the store was not closed. So a sequence that was cut
+  away or lost never comes back with another meaning.
+* Between the manifest switch and the end of going over to the new segment any error is final.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ourdb.codecs import codec_named
+from ourdb.errors import (
+    ForkedError,
+    LimitError,
+    StoreClosedError,
+    StoreFailedError,
+)
+from ourdb.format import (
+    RECORD_BYTES,
+    SEGMENT_BYTES_MAX,
+    SEGMENT_HEADER,
+    SEGMENT_NUMBER_MAX,
+    TABLE_INDEX_MAX,
+    SegmentHeader,
+    encode_record,
+    encode_state,
+    segment_seed,
+)
+from ourdb.format import (
+    State as StateSidecar,
+)
+from ourdb.manifest import Manifest, SegmentEntry, finish_switch, prepare_switch
+from ourdb.position import Position
+from ourdb.recovery import STATE_NAME, Loaded
+from ourdb.segment import create_segment, segment_name
+from ourdb.state import State
+from ourdb.storage import File, Storage
+
+_GROW_MIN, _GROW_MAX = 64 << 10, 16 << 20
+_JOIN_BYTES_MAX = 1 << 18
+_MAP_VALUE_MAX = 2048
+_SEGMENTS_A_DOUBLING = 8192
+_time_ns = time.time_ns
+BeforeDurable = Callable[[bytes], None]
+
+
+def segment_limit(segment_bytes: int, segments: int) -> int:
+    """Bytes of the next segment: doubled with every 8192 segments, so that 16 bits of index never bound the store."""
+    return min(segment_bytes << min(segments // _SEGMENTS_A_DOUBLING, 16), SEGMENT_BYTES_MAX)
+
+
+class LogTail:
+    """The open end of the log, and the segments behind it. `ourdb.writer` is what programs see of it."""
+
+    __slots__ = (  # read at every put: slots are the fastest attributes
+        "_active",
+        "_before_durable",
+        "_capacity",
+        "_close_later",
+        "_closed",
+        "_codec",
+        "_counted",
+        "_dead",
+        "_failed",
+        "_file",
+        "_forked",
+        "_high",
+        "_hint_start",
+        "_incremental",
+        "_key_max",
+        "_last_hint",
+        "_limit",
+        "_live_bytes",
+        "_loaded",
+        "_low",
+        "_map",
+        "_overhead",
+        "_recent",
+        "_remember",
+        "_seed",
+        "_slot_base",
+        "_small",
+        "_state_file",
+        "_superseded",
+        "_sync_lock",
+        "_syncing",
+        "_unsettled",
+        "_value_bytes_max",
+        "after_commit",
+        "begun",
+        "checkpoint_wanted",
+        "commit_now",
+        "durable_offset",
+        "durable_sequence",
+        "followed",
+        "key_count",
+        "last_tag",
+        "live",
+        "lock",
+        "manifest",
+        "next_key",
+        "on_show",
+        "postponed",
+        "reserved",
+        "sequence",
+        "storage",
+        "tail",
+        "upkeep",
+        "uuid",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        storage: Storage,
+        loaded: Loaded,
+        durability: str,
+        before_durable: BeforeDurable | None,
+    ) -> None:
+        self.storage = storage
+        self.manifest: Manifest = loaded.manifest
+        self.uuid = bytes.fromhex(loaded.manifest.uuid)
+        self.live: State = loaded.state
+        self.lock = threading.Lock()
+        self.upkeep = threading.RLock()  # compaction and snapshots, one at a time; taken before `lock`
+        self.commit_now = durability == "commit"
+        self.after_commit: Callable[[], None] | None = None
+        self.key_count = loaded.key_count
+        self.next_key = loaded.next_key
+        self.followed = loaded.followed
+        self.warnings = loaded.warnings
+        self.on_show: Callable[[State], None] = lambda state: None
+        self.sequence = loaded.sequence
+        self.begun = loaded.sequence  # differs from `sequence` while a commit is being made visible
+        self.last_tag = loaded.last_tag
+        self.checkpoint_wanted = loaded.rebuilt
+        self.postponed = 0
+        self._loaded: Loaded | None = loaded  # until the session begins
+        self._before_durable = before_durable
+        self._sync_lock = threading.Lock()
+        self._syncing = 0
+        self._close_later: list[File] = []
+        self._failed: BaseException | None = None
+        self._closed = False
+        self._forked = False
+        self.reserved: set[int] = set()  # table indexes of compaction outputs that are not listed yet
+        self._unsettled: tuple[int, int] | None = None  # tail and sequence before an interrupted append
+        settings = loaded.manifest.settings
+        self._key_max = settings.key_max
+        self._value_bytes_max = settings.value_bytes_max
+        self._incremental = settings.incremental
+        self._low = 1 if settings.incremental else 0  # keys that the short path may take
+        self._high = min(self._key_max, self.next_key - 1) if settings.incremental else self._key_max
+        self._codec = codec_named(settings.codec)
+        self._small = min(_MAP_VALUE_MAX, settings.value_bytes_max) if self._codec.id == 0 else -1
+        self._file: File | None = None
+        self._state_file: File | None = None
+        self._map: Any = None
+        self._active: SegmentEntry | None = None
+        self._seed = 0
+        self._slot_base = 0
+        self._capacity = 0
+        self._limit = -1
+        self.tail = 0
+        self._hint_start = 0
+        self._last_hint = 0
+        self._recent: list[int] = []
+        self._remember = self._recent.append
+        self._superseded: list[int] = []  # slots, not yet taken off `_live_bytes`
+        self._dead = self._superseded.append
+        self._live_bytes: dict[int, int] | None = None  # segment number -> bytes of newest values
+        self._counted = 0  # offset in the active segment up to which puts are in `_live_bytes`
+        self._overhead = 0  # bytes past it that belong to no put
+        self.durable_offset = 0
+        self.durable_sequence = loaded.durable_sequence
+
+    def check_usable(self) -> None:
+        """Raise unless the writer may write. The lock need not be held."""
+        if self._forked:
+            raise ForkedError(
+                f"{self.storage.path}: this handle belongs to the parent process; open the store again in the child"
+            )
+        if self._closed:
+            raise StoreClosedError(f"{self.storage.path}: the store was closed; open it again")
+        if self._failed is not None:
+            raise StoreFailedError(
+                f"{self.storage.path}: an earlier write or sync failed ({self._failed}); what came after the last "
+                "successful sync may be lost; reads still work; close and reopen to go on"
+            ) from self._failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether a failed sync or write ended this writer."""
+        return self._failed is not None
+
+    def _fail(self, error: BaseException) -> None:
+        self._failed = error
+        self._limit = -1
+
+    @property
+    def position(self) -> Position:
+        """Position of the newest record: a commit, or a mark of the log's own."""
+        return Position(self.manifest.epoch_of(self.sequence), self.sequence)
+
+    def _store(self, parts: list[bytes]) -> None:
+        """Write *parts* at the tail; after an error nothing of them can be taken for a record."""
+        size = sum(map(len, parts))
+        tail = self.tail
+        assert tail + size <= self._capacity, "an append past the allocated space"
+        assert self._file is not None
+        try:
+            if self._map is not None and size <= _MAP_VALUE_MAX:
+                data = b"".join(parts)
+                self._map[tail + 4 : tail + size] = data[4:]
+                self._map[tail : tail + 4] = data[:4]
+            elif size <= _JOIN_BYTES_MAX and len(parts) > 8:
+                self._file.write(b"".join(parts), tail)
+            else:
+                self._file.write_parts(parts, tail)
+        except BaseException as error:
+            self._take_back(tail, error)
+            raise
+
+    def _take_back(self, tail: int, error: BaseException) -> None:
+        """After a failed append: no record may stand at the tail."""
+        assert self._file is not None
+        try:
+            self._file.write(bytes(RECORD_BYTES), tail)
+        except OSError:
+            self._fail(error)
+
+    def _append_marker(self, kind: int, payload: bytes = b"", previous: int = 0) -> int:
+        """Append a record that is neither put nor delete; its offset."""
+        offset, sequence = self.tail, self.sequence + 1
+        record = encode_record(kind, 0, sequence, previous, _time_ns(), payload, self._seed)
+        self._grow_to(offset + len(record))
+        try:
+            self._store([record])
+            self.begun = sequence
+            self._overhead += len(record)
+            self.tail = offset + len(record)
+            self.sequence = sequence
+        except BaseException:
+            self._limit = -1
+            self._unsettled = (offset, sequence - 1)
+            raise
+        return offset
+
+    def _grow_to(self, end: int) -> None:
+        """Have at least *end* bytes allocated in the active segment."""
+        if end <= self._capacity:
+            return
+        assert self._file is not None and self._active is not None
+        step = min(max(self._capacity, _GROW_MIN), _GROW_MAX)
+        limit = segment_limit(self.manifest.settings.segment_bytes, self._active.index)
+        capacity = max(end, min(self._capacity + step, max(limit, end)))
+        capacity = -(-capacity // 4096) * 4096
+        self._file.allocate(capacity)
+        self._map_active()
+        self._capacity = capacity
+
+    def _map_active(self) -> None:
+        assert self._file is not None and self._active is not None
+        header = self._file.read(SEGMENT_HEADER.size, 0)
+        if self.storage.maps_writes:
+            self._map = self._file.map_write()
+            self.live.table.set_active(self._active.index, self._map, header)
+        else:
+            self._map = None
+            self.live.table.drop(self._active.index)
+
+    def _continue_segment(self, loaded: Loaded) -> None:
+        entry = self.manifest.active
+        assert entry is not None
+        self._file = self.storage.open(segment_name(entry.number), write=True)
+        self._enter_active(entry, loaded.offset)
+        self.durable_offset = loaded.offset
+        if loaded.hint_end:  # only close and session marks lie between the last hint and the tail
+            self._last_hint, self._hint_start = loaded.hint_offset, loaded.hint_end
+
+    def _enter_active(self, entry: SegmentEntry, tail: int) -> None:
+        assert self._file is not None
+        self._active = entry
+        self._capacity = self._file.size()
+        self._seed = segment_seed(self._file.read(SEGMENT_HEADER.size, 0))
+        self._slot_base = entry.index << 48
+        self.tail = self._hint_start = tail
+        self._last_hint = 0
+        self._recent.clear()
+        self._map_active()
+        self._counted, self._overhead = tail, 0
+
+    def _raise_epoch(self, loaded: Loaded) -> None:
+        """Seal what recovery found, cut what follows it, and go on in a new segment of a higher epoch."""
+        old = self.manifest.active
+        assert old is not None
+        empty = loaded.offset == SEGMENT_HEADER.size
+        file = self.storage.open(segment_name(old.number), write=True)
+        try:
+            self._call_before_durable()
+            self._sync_file(file)
+            epochs = (*self.manifest.epochs, (self.manifest.epoch + 1, loaded.sequence + 1))
+            others = tuple(entry for entry in self.manifest.segments if entry.number != old.number)
+            sealed = SegmentEntry(
+                old.number, old.index, loaded.offset, old.first, loaded.sequence, hint=loaded.hint_offset
+            )
+            kept = others if empty else (*others, sealed)
+            self._create_active(self.manifest.next_version(epochs=epochs), kept, also=old.index)
+            self.live.table.add(sealed)
+            if not empty and not loaded.refused:  # a reader may have seen what was refused
+                self._trim(file, loaded.offset)
+        finally:
+            file.close()
+        if empty:
+            self.storage.remove(segment_name(old.number))
+
+    def _sync_file(self, file: File) -> None:
+        try:
+            file.sync()
+        except OSError as error:
+            self._fail(error)
+            raise
+
+    def _trim(self, file: File, end: int) -> None:
+        """Give back allocated space past *end*, but for what a reader looks at to see whether more came."""
+        length = -(-(end + RECORD_BYTES) // 4096) * 4096
+        if file.size() > length:
+            file.truncate(length)
+
+    def _create_active(
+        self, manifest: Manifest, others: tuple[SegmentEntry, ...], needed: int = 0, also: int = 0
+    ) -> None:
+        """Make the next segment, list it in the manifest, and append to it from now on."""
+        number = manifest.next_number
+        index = self._free_index(manifest, others, also)
+        entry = SegmentEntry(number, index, None, self.sequence + 1)
+        header = SegmentHeader(
+            0, index, number, self.uuid, manifest.epoch, self.sequence + 1, self.next_key, _time_ns()
+        )
+        limit = segment_limit(manifest.settings.segment_bytes, index)
+        file = create_segment(self.storage, header, max(needed, min(_GROW_MIN, limit)))
+        changed = manifest if manifest.version > self.manifest.version else manifest.next_version()
+        try:
+            self.publish(changed.with_segments((*others, entry), number + 1, self.next_key))
+        except BaseException:
+            file.close()
+            raise
+        try:
+            old = self._file
+            if old is not None:
+                self._trim(old, self.tail)
+            self._retire_file(file)
+            self.live.table.add(entry)
+            self._enter_active(entry, SEGMENT_HEADER.size)
+            self.durable_offset = SEGMENT_HEADER.size
+            self.durable_sequence = self.sequence
+            self._write_state()
+        except BaseException as error:  # the manifest names the new segment: only a reopen sorts this out
+            self._fail(error)
+            raise
+
+    def _free_index(self, manifest: Manifest, others: tuple[SegmentEntry, ...], also: int = 0) -> int:
+        taken = {entry.index for entry in others} | {index for _, index, _ in manifest.retired}
+        taken |= {also} | self.reserved
+        index = next((i for i in range(1, TABLE_INDEX_MAX + 1) if i not in taken), 0)
+        if not index or manifest.next_number > SEGMENT_NUMBER_MAX:
+            raise LimitError(
+                f"{self.storage.path}: all {TABLE_INDEX_MAX} segments are in use; compact, or start a new store"
+            )
+        return index
+
+    def take_number(self) -> tuple[int, int]:
+        """A segment number and a table index for compaction's output. The lock must be held."""
+        self.check_usable()
+        manifest = self.manifest
+        index = self._free_index(manifest, manifest.segments)
+        self.reserved.add(index)
+        self.publish(manifest.next_version(next_number=manifest.next_number + 1))
+        return manifest.next_number, index
+
+    def _retire_file(self, file: File) -> None:
+        old, self._file = self._file, file
+        if old is not None:
+            if self._syncing:
+                self._close_later.append(old)  # another thread syncs it
+            else:
+                old.close()
+
+    def publish(self, manifest: Manifest) -> None:
+        """Switch the manifest; an error after it may have taken effect ends the writer."""
+        try:
+            prepare_switch(self.storage, manifest)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                self._fail(error)
+            raise  # a full disk: nothing took effect
+        try:
+            finish_switch(self.storage)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self.manifest = manifest
+
+    def remove_if_there(self, name: str) -> None:
+        """Remove a file that may be gone already. In a forked child the files are the parent's."""
+        if not self._forked and name in self.storage.names():
+            self.storage.remove(name)
+
+    def _call_before_durable(self) -> None:
+        if self._before_durable is not None:
+            self._before_durable(self.last_tag)
+
+    def _sync_active(self) -> None:
+        """Sync the active segment up to the tail. The lock must be held."""
+        assert self._file is not None
+        if self.durable_offset == self.tail:
+            return
+        self._call_before_durable()
+        self._sync_file(self._file)
+        self._mark_durable(self.tail, self.sequence)
+
+    def _mark_durable(self, offset: int, sequence: int) -> None:
+        self.durable_offset = offset
+        self.durable_sequence = sequence
+        self._write_state()
+
+    def _write_state(self) -> None:
+        assert self._active is not None
+        if self._state_file is None:
+            new = STATE_NAME not in self.storage.names()
+            self._state_file = self.storage.open(STATE_NAME, create=new, write=True)
+        sidecar = StateSidecar(self._active.number, self.durable_offset, self.durable_sequence, self._last_hint)
+        self._state_file.write(encode_state(sidecar), 0)
+
+    def _set_next_key(self, next_key: int) -> None:
+        self.next_key = next_key
+        if self._incremental:
+            self._high = min(self._key_max, next_key - 1)
