@@ -50,6 +50,7 @@ class FaultyStorage:
         short: int | None = None,
     ) -> None:
         self._storage = storage
+        self.path = storage.path
         self.kind: Kind | None = kind
         self.number = number
         self.error = error
@@ -57,11 +58,6 @@ class FaultyStorage:
         self.short = short
         self.calls: Counter[str] = Counter()
         self.failed = 0
-
-    @property
-    def path(self) -> str:
-        """The directory's path."""
-        return self._storage.path
 
     @property
     def maps_writes(self) -> bool:

@@ -88,7 +88,7 @@ class MemoryFile:
         """Up to *length* bytes; fewer only at the end of the file."""
         return self._open().buffer[offset : offset + length]  # type: ignore[no-any-return]
 
-    def write(self, data: bytes, offset: int) -> None:
+    def write(self, data: bytes | bytearray, offset: int) -> None:
         """All of *data* at *offset*."""
         self._storage._write(self._open(write=True), bytes(data), offset)
 

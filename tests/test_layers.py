@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"check"},
     {"backup"},
     {"store"},
-    {"__init__"},
+    {"__init__", "selftest"},
     {"cli_bench", "cli_output"},
     {"cli_commands"},
     {"cli"},
