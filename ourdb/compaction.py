@@ -549,7 +549,7 @@ def compact(
     if dry_run:
         return _dry_run(writer, min_dead_ratio)
     with writer.upkeep:
-        if writer.storage.free_bytes() < 4 * RESERVE_BYTES:
+        if writer.storage.free_bytes() < 2 * RESERVE_BYTES:
             release_reserve(writer.storage)  # the disk is nearly full: no new segment either
         else:
             writer.seal_for_compaction()

@@ -12,7 +12,7 @@ RESERVE_BYTES = 512 << 10  # half for commits that delete, half for compaction
 
 def make_reserve(storage: Storage) -> None:
     """Set space aside, unless it is there or there is little room."""
-    if RESERVE_NAME in storage.names() or storage.free_bytes() < 4 * RESERVE_BYTES:
+    if RESERVE_NAME in storage.names() or storage.free_bytes() < 2 * RESERVE_BYTES:
         return
     file = storage.open(RESERVE_NAME, create=True)
     try:

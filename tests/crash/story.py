@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("puts", "batches", "rolls", "reopen", "killed", "compaction", "snapshots", "everything")
+from ourdb.manifest import Retention
+
+KINDS = ("puts", "batches", "rolls", "reopen", "killed", "compaction", "snapshots", "automatic", "everything")
 SPARSE = (0, 1, 511, 512, 70_000, 2**31, 2**32 - 2)
 SMALL = (0, 1, 7, 8, 40, 100, 300)
 LARGE = (900, 2008, 2009, 2100, 5000, 9000)
@@ -56,7 +58,9 @@ class Contents:
 
 def options(kind: str) -> dict[str, Any]:
     """How the store of a kind is opened."""
-    if kind in ("rolls", "compaction", "snapshots", "everything"):
+    if kind == "automatic":
+        return {"segment_bytes": 4096, "auto_compact": True, "retention": Retention(versions=1), "codec": "zlib"}
+    if kind in ("rolls", "compaction", "snapshots", "automatic", "everything"):
         return {"segment_bytes": 4096, "auto_compact": False}
     return {"auto_compact": False}
 
@@ -76,13 +80,13 @@ def steps(kind: str, count: int) -> Iterator[Step]:
 
 def _change(kind: str, step: Step, contents: Contents, chance: random.Random) -> None:
     number = step.number
-    if kind in ("snapshots", "everything") and number % 6 == 0:
+    if kind in ("snapshots", "automatic", "everything") and number % 6 == 0:
         if len(contents.snapshots) > 1 and chance.random() < 0.5:
             step.drop_snapshot = chance.choice(sorted(contents.snapshots))
         else:
             step.snapshot = f"snapshot-{number}"
         return
-    step.batch = kind == "batches" or (kind in ("everything", "killed", "reopen") and number % 4 == 3)
+    step.batch = kind == "batches" or (kind in ("everything", "killed", "reopen", "automatic") and number % 4 == 3)
     for _ in range(chance.randint(2, 7) if step.batch else 1):
         key = chance.choice((*range(1, 9), *SPARSE[number % 7 :][:1]))
         if key in contents.items and chance.random() < 0.3:
@@ -98,7 +102,9 @@ def _value(number: int, key: int, kind: str, chance: random.Random) -> bytes:
 
 
 def _actions(kind: str, number: int, chance: random.Random) -> Iterator[str]:
-    if kind == "everything":
+    if kind == "automatic" and number % 11 == 0:
+        yield chance.choice(("kill", "reopen", "checkpoint"))
+    elif kind == "everything":
         if number % 5 == 0:
             yield chance.choice(("reopen", "kill", "checkpoint", "compact", "compact-slice"))
     elif kind == "reopen" and number % 4 == 0:
