@@ -584,8 +584,8 @@ def compact(
             scanned = base + sum(victim.entry.end or 0 for victim in step.victims)
         if compacted:
             writer.checkpoint_if_room()
-            purge(writer, pinned)
             make_reserve(writer.storage)
+        purge(writer, pinned)
         go_on(progress, "compact", scanned if not finished else total, total, "bytes")
         after = _total_bytes(writer)
         return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)

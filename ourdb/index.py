@@ -411,13 +411,15 @@ def write_generation(
         for values, typecode in ((keys, "I"), ([sparse[key] for key in keys], "Q")):
             data = slots_to_bytes(values, typecode)
             data += bytes(-len(data) % PAGE_BYTES)
-            file.write(data, offset)
+            if data:
+                file.write(data, offset)
             offset += len(data)
             crcs.append(_page_crcs(memoryview(data)))
         tables = b"".join(crcs) + b"".join(
             _STATISTIC.pack(number, max(size, 0)) for number, size in sorted(statistics.items())
         )
-        file.write(tables, offset)
+        if tables:
+            file.write(tables, offset)
         header = IndexHeader(
             b"", IndexPosition(0, 0, 0, 0, 0), 0, 0, first, count // PAGE_SLOTS, len(keys), len(statistics),
             NO_ORIGIN, crc32(tables),

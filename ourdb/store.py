@@ -211,10 +211,16 @@ class OurDB(MutableMapping[int, bytes]):
             loaded = load(self._storage, manifest, self._verify, accept)
             self._core = Writer(self._storage, loaded, durability, before_durable)
             self._shorten()
+            compaction.purge(self._core, self._pinned)
         except BaseException:
             lock.close()
             raise
         self._lock = lock
+
+    def _opened(self) -> Any:
+        """What is behind this handle; in a forked child a reader is opened again first."""
+        core = self._core
+        return core.open() if isinstance(core, _Reopened) else core
 
     def _shorten(self) -> None:
         """Put the hot paths into the handle itself; `_lengthen` takes them away."""
@@ -256,7 +262,7 @@ class OurDB(MutableMapping[int, bytes]):
         CorruptionError
             The record or its index page is damaged; never an older value.
         """
-        core = self._core
+        core = self._opened()
         live = core.live
         number = checked_key(key)
         try:
@@ -268,7 +274,7 @@ class OurDB(MutableMapping[int, bytes]):
 
     def _stable(self, read: Callable[[State], Any]) -> Any:
         """Run *read* on the live state; again where compaction took a segment away meanwhile."""
-        core = self._core
+        core = self._opened()
         while True:
             live = core.live
             try:
@@ -312,7 +318,7 @@ class OurDB(MutableMapping[int, bytes]):
 
     def get_record(self, key: int) -> Record:
         """The value with its sequence, epoch, time and codec. RecordNotFoundError where there is none."""
-        number, core = checked_key(key), self._core
+        number, core = checked_key(key), self._opened()
 
         def read(state: State) -> Record:
             slot = state.slot(number)
@@ -347,7 +353,7 @@ class OurDB(MutableMapping[int, bytes]):
 
     @property
     def _writer(self) -> Writer:
-        core = self._core
+        core = self._opened()
         if isinstance(core, Writer):
             return core
         core.check_usable()  # a follower says that it is read-only, a closed handle that it is closed
@@ -442,7 +448,7 @@ class OurDB(MutableMapping[int, bytes]):
 
     def view(self) -> View:
         """A read-only view of this moment; close it, or use it in a ``with``. O(log entries since a checkpoint)."""
-        core = self._core
+        core = self._opened()
         if isinstance(core, Follower):
             with core.lock:
                 return self._pin(core.live.frozen(), core.key_count, core.position, core.manifest)
@@ -631,7 +637,7 @@ class OurDB(MutableMapping[int, bytes]):
 
     def refresh(self) -> bool:
         """A reader takes in what was committed since; whether there was anything. A writer is always current."""
-        core = self._core
+        core = self._opened()
         if isinstance(core, Follower):
             return core.refresh()
         core.live  # noqa: B018 - a closed handle says so
@@ -759,9 +765,14 @@ class _Reopened:
     def __init__(self, handle: OurDB) -> None:
         self._handle = handle
 
+    def open(self) -> Any:
+        """The reader that takes this one's place."""
+        if self._handle._core is self:
+            self._handle._open_reader()
+        return self._handle._core
+
     def __getattr__(self, name: str) -> Any:
-        self._handle._open_reader()
-        return getattr(self._handle._core, name)
+        return getattr(self.open(), name)
 
     def close(self) -> None:
         """Nothing was opened."""

@@ -36,7 +36,7 @@ def known(kind: str) -> list[story.Contents]:
 def step_of(db: OurDB, kind: str, low: int, high: int) -> int:
     """The highest step from *low* to *high* that leaves what *db* holds."""
     items = dict(db.items())
-    snapshots = {info.name for info in db.snapshots()} if kind in ("snapshots", "everything") else set()
+    snapshots = {info.name for info in db.snapshots()} if kind in story.SNAPSHOT_KINDS else set()
     if len(db) != len(items):
         raise WrongStateError(f"len is {len(db)}, iteration gives {len(items)} keys")
     if items.get(story.SCRATCH_KEY) == RECOVERED:  # a recovery that was itself cut off

@@ -16,6 +16,7 @@ from typing import Any
 from ourdb.manifest import Retention
 
 KINDS = ("puts", "batches", "rolls", "reopen", "killed", "compaction", "snapshots", "automatic", "everything")
+SNAPSHOT_KINDS = ("snapshots", "automatic", "everything")
 SPARSE = (0, 1, 511, 512, 70_000, 2**31, 2**32 - 2)
 SMALL = (0, 1, 7, 8, 40, 100, 300)
 LARGE = (900, 2008, 2009, 2100, 5000, 9000)
@@ -60,7 +61,7 @@ def options(kind: str) -> dict[str, Any]:
     """How the store of a kind is opened."""
     if kind == "automatic":
         return {"segment_bytes": 4096, "auto_compact": True, "retention": Retention(versions=1), "codec": "zlib"}
-    if kind in ("rolls", "compaction", "snapshots", "automatic", "everything"):
+    if kind in ("rolls", "compaction", "snapshots", "everything"):
         return {"segment_bytes": 4096, "auto_compact": False}
     return {"auto_compact": False}
 
@@ -80,7 +81,7 @@ def steps(kind: str, count: int) -> Iterator[Step]:
 
 def _change(kind: str, step: Step, contents: Contents, chance: random.Random) -> None:
     number = step.number
-    if kind in ("snapshots", "automatic", "everything") and number % 6 == 0:
+    if kind in SNAPSHOT_KINDS and number % 6 == 0:
         if len(contents.snapshots) > 1 and chance.random() < 0.5:
             step.drop_snapshot = chance.choice(sorted(contents.snapshots))
         else:
