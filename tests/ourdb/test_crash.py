@@ -32,7 +32,16 @@ class Told:
 def run(kind: str, storage: CrashStorage, told: Told) -> None:
     """Take the steps of a story; no ``kill`` actions, as there is no process to end."""
     work = Workload(kind, "story", {"storage": storage})
-    for step in story.steps(kind, STEP_COUNT):
+    try:
+        _take_all(work, told)
+    except PowerCut:
+        with contextlib.suppress(PowerCut):
+            work.db.close()
+        raise
+
+
+def _take_all(work: Workload, told: Told) -> None:
+    for step in story.steps(work.kind, STEP_COUNT):
         for action in step.before:
             work.act(action)
             if action in ("sync", "reopen", "checkpoint"):
