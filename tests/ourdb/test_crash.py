@@ -115,6 +115,23 @@ def test_power_cut_during_recovery_and_again_loses_nothing_more(kind: str) -> No
             assert_right(kind, after.after_power_cut(second, "random"), told)
 
 
+@pytest.mark.parametrize("kind", ["automatic", "compaction"])
+def test_compaction_after_a_power_cut_loses_nothing(kind: str) -> None:
+    for step in range(1, steps_of(kind, maps_writes=False), 2):
+        told, storage = Told(), CrashStorage(steps_max=step)
+        with contextlib.suppress(PowerCut):
+            run(kind, storage, told)
+        for keep in ("all", "random"):
+            after = storage.after_power_cut(step, keep)  # type: ignore[arg-type]
+            options: dict[str, Any] = {**story.options(kind), "storage": after}
+            with OurDB("story", **options) as db:
+                found = check.step_of(db, kind, told.durable, told.started)
+                db.compact()
+                check.step_of(db, kind, found, found)
+            with OurDB("story", **options) as db:
+                check.step_of(db, kind, found, found)
+
+
 def test_power_cut_after_commit_durability_keeps_each_acknowledged_commit() -> None:
     def fill(storage: CrashStorage, done: list[int]) -> None:
         db = OurDB("x", storage=storage, durability="commit", segment_bytes=4096)
