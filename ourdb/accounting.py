@@ -14,11 +14,12 @@ def overlay_statistics(state: State) -> dict[int, int]:
     """Live bytes a segment: the generation's table, corrected by the overlay. O(overlay)."""
     live = state.generation.statistics()
     olds = [state.generation.lookup(key) for key in state.overlay]
+    entries = state.table.entries
     for sign, group in ((-1, olds), (1, list(state.overlay.values()))):
-        for index, size in spans_by_index(state, group).items():
-            entry = state.table.entries.get(index)
-            if entry is not None:  # else compacted away since the generation was written
-                live[entry.number] = live.get(entry.number, 0) + sign * size
+        known = [slot for slot in group if slot >> 48 in entries]  # others were compacted away since
+        for index, size in spans_by_index(state, known).items():
+            number = entries[index].number
+            live[number] = live.get(number, 0) + sign * size
     return {number: size for number, size in live.items() if state.table.has_number(number)}
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
@@ -262,8 +262,9 @@ class _Step:
         self._followed = ("0" * 32, 0, 0)  # newest leader's position among their commits
         self._newest: list[tuple[Moved, int]] = []  # with the old slot
         self.done = False
+        self.stopping = False  # whoever stops it still has the store open
 
-    def slices(self) -> Iterator[int]:
+    def slices(self) -> Generator[int, None, None]:
         """Do the work; yields the bytes scanned after each bounded slice. The writer's upkeep lock is held."""
         writer = self._writer
         writer.sync()
@@ -285,14 +286,19 @@ class _Step:
                 yield from self._copy(victim.entry, keep)
             current = writer.manifest
             if (current.compactions, current.snapshots) != (self._manifest.compactions, self._manifest.snapshots):
+                self._abandon(remove=True)
                 return  # a snapshot or another compaction came between two slices: planned anew later
             if self._output is not None:
                 self._output.finish()
             self._write_sidecars(state, snapshots)
             self._switch()
             self.done = True
-        finally:
-            self._abandon()
+        except GeneratorExit:  # stopped, or dropped with its handle: then nothing may touch the disk any more
+            self._abandon(remove=self.stopping)
+            raise
+        except BaseException:
+            self._abandon(remove=True)
+            raise
 
     def _open_output(self) -> _Output:
         if self._output is None:
@@ -498,13 +504,13 @@ class _Step:
             filtered=0 if self._superseded else self._filtered,
         )
 
-    def _abandon(self) -> None:
+    def _abandon(self, *, remove: bool) -> None:
         """After an error or a stop: the half-written output goes; the store is as before."""
         output, self._output = self._output, None
         if output is not None:
             self._writer.reserved.discard(output.index)
             output.close()
-            if not self._writer.failed:  # else the manifest on disk may name it; the next open knows
+            if remove and not self._writer.failed:  # else the manifest on disk may name it; the next open knows
                 self._writer.remove_if_there(segment_name(output.number))
 
 
@@ -565,10 +571,12 @@ def compact(
             step = _Step(writer, pinned, _fitting(writer, pending))
             base = scanned
             try:
-                for _ in step.slices():
+                slices = step.slices()
+                for _ in slices:
                     scanned = min(base + step.bytes_copied, total)
                     if not go_on(progress, "compact", scanned, total, "bytes"):
-                        finished = False
+                        finished, step.stopping = False, True
+                        slices.close()
                         break
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _split(writer, step, pending):
@@ -655,7 +663,8 @@ class AutoCompactor:
         self._lock = threading.Lock()
         self._seen: object = None
         self._floor = 0
-        self._steps: Iterator[int] | None = None
+        self._steps: Generator[int, None, None] | None = None
+        self._step: _Step | None = None
         self._stopped = False
         self.error: BaseException | None = None
 
@@ -699,10 +708,11 @@ class AutoCompactor:
         sealed = [entry for entry in self._writer.manifest.segments if entry.end is not None]
         return sum(entry.end or 0 for entry in sealed), sum(live.get(entry.number, 0) for entry in sealed)
 
-    def _run(self) -> Iterator[int]:
+    def _run(self) -> Generator[int, None, None]:
         groups, _ = _plan_now(self._writer, 0.25)
         for group in groups:
-            yield from _Step(self._writer, self._pinned, group).slices()
+            self._step = _Step(self._writer, self._pinned, group)
+            yield from self._step.slices()
         self._writer.checkpoint()
         purge(self._writer, self._pinned)
         total, live = self._sizes()
@@ -713,5 +723,7 @@ class AutoCompactor:
         with self._lock:
             self._stopped = True
             steps, self._steps = self._steps, None
-            if steps is not None and hasattr(steps, "close"):
+            if steps is not None:
+                if self._step is not None:
+                    self._step.stopping = True
                 steps.close()

@@ -19,7 +19,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -315,7 +315,7 @@ def next_name(storage: Storage) -> str:
 # ---- writing a generation -------------------------------------------------------------------
 
 
-def plan_window(first: int, count: int, outside: list[int]) -> tuple[int, int]:
+def plan_window(first: int, count: int, outside: Sequence[int]) -> tuple[int, int]:
     """The dense window (first key, key count; whole pages) for an old window and keys outside it.
 
     The window only grows, and only over pages where 8 bytes a key cost less than the sparse arrays.
@@ -360,7 +360,7 @@ def _best_run(pages: list[tuple[int, int]]) -> tuple[int, int]:
     return best[0] * PAGE_SLOTS, best[1] * PAGE_SLOTS
 
 
-def _merged_sparse(old: Generation, overlay: Mapping[int, int], outside: list[int]) -> dict[int, int]:
+def _merged_sparse(old: Generation, overlay: Mapping[int, int], outside: Sequence[int]) -> dict[int, int]:
     """Slots of all keys outside the old window."""
     keys, slots = old.sparse_items()
     merged = dict(zip(keys, slots, strict=True)) if len(keys) else {}
@@ -382,19 +382,20 @@ def write_generation(
     O(index bytes) copied and 1 MiB of memory, plus O(overlay) (and O(sparse keys)). *make_header*
     gets a header with the sizes filled in and completes it.
     """
+    run = key_run(overlay)
     inside_end = old.first + old.count
-    outside = [key for key in overlay if not old.first <= key < inside_end]
-    first, count = plan_window(old.first, old.count, outside + list(old.sparse_items()[0]))
+    if run is not None and (run.start >= inside_end or not old.count):
+        outside: Sequence[int] = run
+    else:
+        outside = [key for key in overlay if not old.first <= key < inside_end]
+    old_keys = old.sparse_items()[0]
+    first, count = plan_window(old.first, old.count, [*outside, *old_keys] if len(old_keys) else outside)
     changes, sparse = overlay, {}
     if old.header.sparse_count or (outside and not first <= min(outside) <= max(outside) < first + count):
         merged = _merged_sparse(old, overlay, outside)
         sparse = {key: slot for key, slot in merged.items() if slot and not first <= key < first + count}
         changes = {**overlay, **{key: slot for key, slot in merged.items() if first <= key < first + count}}
-    buckets: list[list[int]] = [[] for _ in range(0, count, _CHUNK_SLOTS)]
-    for key in changes if buckets else ():
-        place = key - first
-        if 0 <= place < count:
-            buckets[place // _CHUNK_SLOTS].append(key)
+    buckets = _buckets(changes, run if changes is overlay else None, first, count)
     crcs: list[bytes] = []
     offset = HEADER_BYTES
     if TEMPORARY in storage.names():
@@ -435,6 +436,27 @@ def write_generation(
     storage.sync_directory()
 
 
+def key_run(keys: Collection[int]) -> range | None:
+    """*keys* as a range where they follow each other without a gap, as new ids do."""
+    if not keys:
+        return None
+    low, high = min(keys), max(keys)
+    return range(low, high + 1) if high - low + 1 == len(keys) else None
+
+
+def _buckets(changes: Mapping[int, int], run: range | None, first: int, count: int) -> list[Sequence[int]]:
+    """The changed keys of the window, chunk by chunk."""
+    starts = range(first, first + count, _CHUNK_SLOTS)
+    if run is not None:
+        return [run[max(start - run.start, 0) : max(start + _CHUNK_SLOTS - run.start, 0)] for start in starts]
+    buckets: list[list[int]] = [[] for _ in starts]
+    for key in changes if buckets else ():
+        place = key - first
+        if 0 <= place < count:
+            buckets[place // _CHUNK_SLOTS].append(key)
+    return list(buckets)
+
+
 def _page_crcs(data: memoryview) -> bytes:
     pages = range(0, len(data), PAGE_BYTES)
     return slots_to_bytes([crc32(data[start : start + PAGE_BYTES]) for start in pages], "I")
@@ -443,7 +465,7 @@ def _page_crcs(data: memoryview) -> bytes:
 def _dense_chunk(
     old: Generation,
     changes: Mapping[int, int],
-    chosen: list[int],
+    chosen: Sequence[int],
     first: int,
     start: int,
     stop: int,
@@ -463,17 +485,16 @@ def _dense_chunk(
         fresh.difference_update(pages)
     if chosen:
         base = first + start
-        together = max(chosen) - min(chosen) + 1 == len(chosen)  # ids that follow each other: the common case
-        if together:
-            chosen.sort()
-            touched = set(range(chosen[0] - base >> 9, (chosen[-1] - base >> 9) + 1))
+        run = key_run(chosen)
+        if run is not None:
+            touched = set(range(run[0] - base >> 9, (run[-1] - base >> 9) + 1))
         else:
             touched = {key - base >> 9 for key in chosen}
         for page in touched - fresh:  # never put a new CRC over old damage
             old.check_page((start + shift >> 9) + page)
-        if together:
-            at = 8 * (chosen[0] - base)
-            data[at : at + 8 * len(chosen)] = slots_to_bytes(list(map(changes.__getitem__, chosen)), "Q")
+        if run is not None:
+            at = 8 * (run[0] - base)
+            data[at : at + 8 * len(run)] = slots_to_bytes(list(map(changes.__getitem__, run)), "Q")
         else:
             _set_slots(data, base, chosen, changes)
         fresh |= touched
@@ -483,7 +504,7 @@ def _dense_chunk(
     return data, bytes(crcs)
 
 
-def _set_slots(data: bytearray, base: int, keys: list[int], changes: Mapping[int, int]) -> None:
+def _set_slots(data: bytearray, base: int, keys: Sequence[int], changes: Mapping[int, int]) -> None:
     """Store the slots of *keys*, the first of which may be *base*."""
     if sys.byteorder == "little":
         with memoryview(data) as view, view.cast("Q") as slots:

@@ -11,6 +11,7 @@ Invariants
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterable
 from zlib import crc32
 
@@ -18,6 +19,7 @@ from ourdb.accounting import overlay_statistics, spans_by_index
 from ourdb.delta import delta_number
 from ourdb.errors import (
     LimitError,
+    OurDBError,
 )
 from ourdb.format import (
     HINT,
@@ -34,6 +36,7 @@ from ourdb.index import (
     IndexHeader,
     IndexPosition,
     generation_names,
+    key_run,
     next_name,
     open_generation,
     slots_to_bytes,
@@ -49,7 +52,7 @@ from ourdb.tail import LogTail, segment_limit
 _HINT_BYTES = 512 << 10
 _HINT_RECORDS_MIN = 256
 _RANGE_RECORD_MAX = 1024  # larger ones are as fast to check one by one: no CRC over their range
-_SYNC_BYTES = 64 << 20  # more than this is never left unsynced: it bounds the work of recovery
+_FLUSH_BYTES = 8 << 20  # from so many unsynced bytes on a thread syncs: it bounds the work of recovery
 _OVERLAY_MIN, _OVERLAY_MAX = 1 << 16, 1 << 17  # entries; about 110 bytes each
 HINT_FIXED_BYTES = 80 + 8
 
@@ -73,7 +76,14 @@ class IndexedLog(LogTail):
         if self.commit_now or self._map is None or self._failed is not None or self._unsettled is not None:
             self._limit = -1
         else:
-            self._limit = min(self._capacity, max(self._hint_start + _HINT_BYTES, self.tail + 4096))
+            due = self._hint_start + _HINT_BYTES
+            if self.tail >= due and not self._hint_is_due():
+                due = self.tail + _HINT_BYTES  # large records: their hints come later
+            self._limit = min(self._capacity, max(due, self.tail + 4096))
+
+    def _hint_is_due(self) -> bool:
+        since = self.tail - self._hint_start
+        return since >= _HINT_BYTES and (len(self._recent) >= _HINT_RECORDS_MIN or since >= _FLUSH_BYTES)
 
     def _begin_session(self) -> None:
         loaded = self._loaded
@@ -125,8 +135,7 @@ class IndexedLog(LogTail):
 
     def _room(self, size: int, *, freeing: bool) -> None:
         """Make *size* bytes of allocated space at the tail: by a hint that is due, growth or a new segment."""
-        since = self.tail - self._hint_start
-        if since >= _HINT_BYTES and (len(self._recent) >= _HINT_RECORDS_MIN or since >= 8 << 20):
+        if self._hint_is_due():
             self._periodic()
         hint_room = record_span(HINT_FIXED_BYTES + 12 * (len(self._recent) + size // RECORD_BYTES + 2)) + RECORD_BYTES
         assert self._active is not None
@@ -171,16 +180,65 @@ class IndexedLog(LogTail):
     def _periodic(self) -> None:
         """Every 512 KiB of log: a hint; now and then a sync; a checkpoint when the overlay is full."""
         self._append_hint()
-        if self.tail - self.durable_offset >= _SYNC_BYTES:
-            self._sync_active()
-        else:
-            self._write_state()
+        self._write_state()
+        if self.tail - self.durable_offset >= _FLUSH_BYTES:
+            self._flush_behind()
         if len(self.live.overlay) >= self._overlay_max() + self.postponed:
             self._try_checkpoint()
 
     def _overlay_max(self) -> int:
         """How many entries the overlay may have: fewer where a large index needs memory for its marks."""
         return max(_OVERLAY_MIN, _OVERLAY_MAX - self.live.count // 80)
+
+    def sync(self) -> None:
+        """Make every commit made so far durable. Threads that sync at once share one fdatasync."""
+        with self.lock:
+            self.check_usable()
+            if self._loaded is not None and self._loaded.number and not self._loaded.clean:
+                self._ready()  # what a killed process wrote becomes durable with the new session
+            if self._file is None:
+                return
+            target = self.sequence
+        with self._sync_lock:
+            with self.lock:
+                self.check_usable()
+                if self.durable_sequence >= target:
+                    return  # another thread's sync, entered later, covered it
+                file, tail, sequence, active = self._file, self.tail, self.sequence, self._active
+                self._syncing += 1
+            try:
+                self._call_before_durable()
+                file.sync()
+            except OSError as error:
+                with self.lock:
+                    self._fail(error)
+                raise
+            finally:
+                self._end_sync()
+            with self.lock:
+                if self._active is active:  # else a roll has synced it meanwhile
+                    self._mark_durable(tail, sequence)
+
+    def _end_sync(self) -> None:
+        with self.lock:
+            self._syncing -= 1
+            if not self._syncing:
+                for file in self._close_later:
+                    file.close()
+                self._close_later.clear()
+
+    def _flush_behind(self) -> None:
+        """Sync in a thread of its own: the roll then finds little left to wait for."""
+        if self._flusher is None or not self._flusher.is_alive():
+            self._flusher = threading.Thread(target=self._flush, name="ourdb-flush", daemon=True)
+            self._flusher.start()
+
+    def _flush(self) -> None:
+        try:
+            self.sync()
+        except (OSError, OurDBError):
+            if not (self.failed or self._closed or self._forked):
+                raise  # a failed sync shows in every later write
 
     def _append_hint(self) -> None:
         """Append a hint on the log since the last one."""
@@ -329,8 +387,14 @@ def _carry_checks(old: State, first: int, count: int, checked: bytearray) -> Non
     shift = old.first - first
     if old.count and shift >= 0 and shift + old.count <= count:
         checked[shift : shift + old.count] = old.checked
-    for key in [key for key in old.overlay if old.first <= key < old.first + old.count]:
-        checked[key - first] = 0
+    run, end = key_run(old.overlay), old.first + old.count
+    if run is not None:
+        low, high = max(run.start, old.first), min(run.stop, end)
+        if low < high:
+            checked[low - first : high - first] = bytes(high - low)
+    else:
+        for key in [key for key in old.overlay if old.first <= key < end]:
+            checked[key - first] = 0
     verified = old.verified
     for key, slot in old.overlay.items() if verified else ():
         if slot in verified and first <= key < first + count:

@@ -111,6 +111,8 @@ class State:
             data = self.maps[slot >> 48]
             if data is not None:  # the usual case, without a call but the checksum's
                 start = slot >> 17 & 0x7FFFFFF8
+                if not self._must_check(key, slot):
+                    return data[start + 40 : start + 40 + length]  # type: ignore[no-any-return]
                 record = data[start : start + 40 + length]
                 if len(record) == 40 + length:
                     head = _unpack(record)
@@ -145,8 +147,10 @@ class State:
     def _must_check(self, key: int, slot: int) -> bool:
         if self.verify != "first":
             return self.verify == "always"
-        if key in self.overlay:
-            return slot not in self.verified
+        if slot in self.verified:
+            return False
+        if self.overlay and key in self.overlay:
+            return True
         place = key - self.first
         return not (0 <= place < self.count and self.checked[place])
 
@@ -247,14 +251,18 @@ class State:
     def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """(key, value) in key order, each checked as the verify mode asks."""
         for keys, slots, dense in self._chunks(start, stop):
-            if dense and slots and sum(map(_length_of, slots)) <= _CHUNK_BYTES_MAX:
-                values = self._checked_values(keys, slots)
+            step = len(slots)
+            if dense:  # no more values at once than so many bytes
+                step = max(1, step * _CHUNK_BYTES_MAX // max(sum(map(_length_of, slots)), _CHUNK_BYTES_MAX))
+            for at in range(0, len(slots), step):
+                some_keys, some_slots = keys[at : at + step], slots[at : at + step]
+                values = self._checked_values(some_keys, some_slots) if dense else None
                 if values is not None:
-                    yield from zip(keys, values, strict=True)
+                    yield from zip(some_keys, values, strict=True)
                     continue
-            for key, slot in zip(keys, slots, strict=True):
-                if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE:
-                    yield key, self.value(key, slot)
+                for key, slot in zip(some_keys, some_slots, strict=True):
+                    if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE:
+                        yield key, self.value(key, slot)
 
     def _checked_values(self, keys: Sequence[int], slots: list[int]) -> list[bytes] | None:
         """Values of a chunk whose records all were checked; None where one was not (or holds no value)."""

@@ -49,7 +49,7 @@ from ourdb.storage import File, Storage
 
 _GROW_MIN, _GROW_MAX = 64 << 10, 16 << 20
 _JOIN_BYTES_MAX = 1 << 18
-_MAP_VALUE_MAX = 2048
+MAP_VALUE_MAX = 2048
 _SEGMENTS_A_DOUBLING = 8192
 _time_ns = time.time_ns
 BeforeDurable = Callable[[bytes], None]
@@ -74,6 +74,7 @@ class LogTail:
         "_dead",
         "_failed",
         "_file",
+        "_flusher",
         "_forked",
         "_high",
         "_hint_start",
@@ -150,6 +151,7 @@ class LogTail:
         self._before_durable = before_durable
         self._sync_lock = threading.Lock()
         self._syncing = 0
+        self._flusher: threading.Thread | None = None
         self._close_later: list[File] = []
         self._failed: BaseException | None = None
         self._closed = False
@@ -163,7 +165,7 @@ class LogTail:
         self._low = 1 if settings.incremental else 0  # keys that the short path may take
         self._high = min(self._key_max, self.next_key - 1) if settings.incremental else self._key_max
         self._codec = codec_named(settings.codec)
-        self._small = min(_MAP_VALUE_MAX, settings.value_bytes_max) if self._codec.id == 0 else -1
+        self._small = settings.value_bytes_max if self._codec.id == 0 else -1
         self._file: File | None = None
         self._state_file: File | None = None
         self._map: Any = None
@@ -220,7 +222,7 @@ class LogTail:
         assert tail + size <= self._capacity, "an append past the allocated space"
         assert self._file is not None
         try:
-            if self._map is not None and size <= _MAP_VALUE_MAX:
+            if self._map is not None and size <= MAP_VALUE_MAX:
                 data = b"".join(parts)
                 self._map[tail + 4 : tail + size] = data[4:]
                 self._map[tail : tail + 4] = data[:4]

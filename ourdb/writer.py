@@ -62,9 +62,10 @@ from ourdb.index import (
 from ourdb.indexing import IndexedLog
 from ourdb.position import Position
 from ourdb.state import checked_key
+from ourdb.tail import MAP_VALUE_MAX
 
 _JOIN_VALUE_MAX = 1024  # larger values are not copied before they are written
-_PADDING = [bytes(length) for length in range(8)]
+PADDING = [bytes(length) for length in range(8)]
 _CLOSE_OVERLAY_MAX = 1 << 12
 _pack_body = RECORD_BODY.pack
 _store_crc = struct.Struct("<I").pack_into
@@ -97,11 +98,15 @@ class Writer(IndexedLog):
                             old = live.generation.lookup(key) if live.sparse else 0
                     sequence = self.sequence + 1
                     previous = live.table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0
-                    body = _pack_body(length, key, META_PUT, sequence, previous, _time_ns()) + value
-                    data = self._map
+                    head = _pack_body(length, key, META_PUT, sequence, previous, _time_ns())
                     try:
-                        data[tail + 4 : tail + 40 + length] = body
-                        _store_crc(data, tail, crc32(body, self._seed))
+                        if length <= MAP_VALUE_MAX:
+                            body = head + value
+                            data = self._map
+                            data[tail + 4 : tail + 40 + length] = body
+                            _store_crc(data, tail, crc32(body, self._seed))
+                        else:
+                            self._store_large(tail, head, value)
                         self.begun = sequence
                         live.overlay[key] = self._slot_base | tail << 17 | length
                         self._remember(key)
@@ -121,6 +126,17 @@ class Writer(IndexedLog):
             finally:
                 lock.release()
         return self._set_long(key, value, codec)
+
+    def _store_large(self, tail: int, head: bytes, value: bytes) -> None:
+        """Store a record by a write call; after an error nothing of it can be taken for a record."""
+        crc = crc32(value, crc32(head, self._seed)).to_bytes(4, "little")
+        file = self._file
+        assert file is not None
+        try:
+            file.write_parts([crc + head, value, PADDING[-len(value) & 7]], tail)
+        except OSError as error:
+            self._take_back(tail, error)
+            raise
 
     def checked_value(self, value: object, key: object) -> bytes:
         """*value* as bytes of an allowed length. InvalidArgumentError otherwise."""
@@ -402,43 +418,6 @@ class Writer(IndexedLog):
         if origin:
             self.followed = origin
 
-    def sync(self) -> None:
-        """Make every commit made so far durable. Threads that sync at once share one fdatasync."""
-        with self.lock:
-            self.check_usable()
-            if self._loaded is not None and self._loaded.number and not self._loaded.clean:
-                self._ready()  # what a killed process wrote becomes durable with the new session
-            if self._file is None:
-                return
-            target = self.sequence
-        with self._sync_lock:
-            with self.lock:
-                self.check_usable()
-                if self.durable_sequence >= target:
-                    return  # another thread's sync, entered later, covered it
-                file, tail, sequence, active = self._file, self.tail, self.sequence, self._active
-                self._syncing += 1
-            try:
-                self._call_before_durable()
-                file.sync()
-            except OSError as error:
-                with self.lock:
-                    self._fail(error)
-                raise
-            finally:
-                self._end_sync()
-            with self.lock:
-                if self._active is active:  # else a roll has synced it meanwhile
-                    self._mark_durable(tail, sequence)
-
-    def _end_sync(self) -> None:
-        with self.lock:
-            self._syncing -= 1
-            if not self._syncing:
-                for file in self._close_later:
-                    file.close()
-                self._close_later.clear()
-
     def close(self) -> None:
         """Sync, checkpoint where that shortens the next open, mark the log closed. Errors still release all."""
         with self._sync_lock, self.lock:
@@ -486,7 +465,7 @@ class Writer(IndexedLog):
 def _interleaved(crcs: bytes, first: list[bytes], second: list[bytes], lengths: list[int]) -> list[bytes]:
     """The pieces of a run of records in log order: checksum, header (and value), padding."""
     checksums = [crcs[at : at + 4] for at in range(0, len(crcs), 4)]
-    paddings = [_PADDING[-length & 7] for length in lengths]
+    paddings = [PADDING[-length & 7] for length in lengths]
     columns = [checksums, first, second, paddings] if second else [checksums, first, paddings]
     if not any(paddings):
         columns.pop()
