@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -223,7 +225,11 @@ def test_kill_9_keeps_every_commit_that_returned(kind: str, after_acks: int, tmp
 
 def kill_group(pid: int) -> None:
     """Kill the process group that a test of this module started."""
-    import os
-    import signal
-
     os.killpg(pid, signal.SIGKILL)
+
+
+@pytest.mark.torture
+def test_killing_and_cutting_for_ten_minutes_finds_nothing() -> None:
+    command = [sys.executable, PROGRAMS.parent / "torture.py", "--seconds", "600"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
