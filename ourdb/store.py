@@ -81,7 +81,8 @@ class OurDB(MutableMapping[int, bytes]):
         True: ids are given out by ``set(None, value)``, from 1; False (default): the caller's keys.
         Fixed when the store is made, like *key_max*, *value_bytes_max* and *codec*.
     durability : {"process", "interval", "commit"}
-        ``process`` (default): a commit survives a killed process at once, a power cut after `sync`.
+        ``process`` (default): a commit survives a killed process at once, a power cut after `sync`
+        (a thread syncs behind the log when 8 MiB are unsynced, so that recovery stays short).
         ``interval``: the same, and a background thread syncs every *sync_interval* seconds.
         ``commit``: every commit is synced before the call returns. See the durability page.
     sync_interval : float
@@ -107,8 +108,8 @@ class OurDB(MutableMapping[int, bytes]):
     reset : bool
         Start with an empty store, as mode n.
     before_durable : Callable[[bytes], None], optional
-        Called with the tag of the newest commit before anything makes commits durable. It must not
-        call this store; an exception in it stops the sync.
+        Called with the tag of the newest commit before anything makes commits durable, also from the
+        thread that syncs behind the log. It must not call this store; an exception in it stops the sync.
     accept_commit : Callable[[Position, bytes], bool], optional
         Called at open for each commit above the durable watermark, with position and tag, in order;
         the log is cut at the first one for which it returns False.
