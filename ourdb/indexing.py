@@ -53,7 +53,7 @@ _HINT_BYTES = 512 << 10
 _HINT_RECORDS_MIN = 256
 _RANGE_RECORD_MAX = 1024  # larger ones are as fast to check one by one: no CRC over their range
 _FLUSH_BYTES = 8 << 20  # from so many unsynced bytes on a thread syncs: it bounds the work of recovery
-_OVERLAY_MIN, _OVERLAY_MAX = 1 << 16, 1 << 17  # entries; about 110 bytes each
+_OVERLAY_MIN, _OVERLAY_MAX = 1 << 16, 3 << 15  # entries; about 110 bytes each
 HINT_FIXED_BYTES = 80 + 8
 
 
