@@ -199,6 +199,3 @@ class AutoFollower(Follower):
         self._busy = False
         super().__init__(storage, verify)
         self._ready = True
-
-
-MakeFollower = Callable[[Storage, Verify], Follower]

@@ -149,28 +149,27 @@ def differences(first: State, second: State) -> Iterator[Change]:
     return heapq.merge(gone_or_changed, added)
 
 
-def _changed_in(first: State, second: State) -> Iterator[Change]:
+def _differing(first: State, second: State) -> Iterator[tuple[int, int, int]]:
+    """(key, slot, slot in *second*) of the keys of *first* whose slots differ."""
     for keys, slots in first.chunks(0, KEY_END):
         others = second.slots_of(keys)
         if slots == others:
             continue
         for key, slot, other in zip(keys, slots, others, strict=True):
-            if slot == other or not slot_is_live(slot):
-                continue
-            if not slot_is_live(other):
-                yield Change(key, "removed")
-            elif _differ(first, second, key, slot, other):
-                yield Change(key, "changed")
+            if slot != other and slot_is_live(slot):
+                yield key, slot, other
+
+
+def _changed_in(first: State, second: State) -> Iterator[Change]:
+    for key, slot, other in _differing(first, second):
+        if not slot_is_live(other):
+            yield Change(key, "removed")
+        elif _differ(first, second, key, slot, other):
+            yield Change(key, "changed")
 
 
 def _only_in(state: State, other: State) -> Iterator[int]:
-    for keys, slots in state.chunks(0, KEY_END):
-        others = other.slots_of(keys)
-        if slots == others:
-            continue
-        for key, slot, there in zip(keys, slots, others, strict=True):
-            if slot_is_live(slot) and not slot_is_live(there):
-                yield key
+    return (key for key, _, there in _differing(state, other) if not slot_is_live(there))
 
 
 def _differ(first: State, second: State, key: int, slot: int, other: int) -> bool:

@@ -14,7 +14,7 @@ Invariants
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, SupportsIndex
 from zlib import crc32
 
@@ -311,11 +311,3 @@ class State:
             header, _, _ = self.table.record(slot, key, check=self.verify != "never")
             yield header, slot
             slot = self.previous(header)
-
-
-def live_pairs(state: State, keys: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """(key, slot) of those *keys* that hold a value."""
-    for key in keys:
-        slot = state.slot(key)
-        if slot_is_live(slot):
-            yield key, slot

@@ -32,6 +32,7 @@ from ourdb.report import Finding, VerifyReport
 from ourdb.segment import segment_name, segment_number
 from ourdb.sidecars import delta_problem, relocation_problem
 from ourdb.state import State
+from ourdb.statistics import file_bytes
 from ourdb.storage import DiskStorage, Storage
 
 _TRIES = 20
@@ -148,14 +149,7 @@ class Verifier:
     def _length(self, entry: SegmentEntry) -> int:
         if entry.end is not None:
             return entry.end
-        try:
-            file = self.storage.open(segment_name(entry.number))
-        except FileNotFoundError:
-            return 0
-        try:
-            return file.size()
-        finally:
-            file.close()
+        return file_bytes(self.storage, segment_name(entry.number))
 
     def _report(self, offset: int) -> bool:
         return go_on(self._progress, "log", min(self._done + offset, self._total), self._total, "bytes")
