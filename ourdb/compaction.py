@@ -53,7 +53,8 @@ from ourdb.format import (
     slot_is_live,
     slot_offset,
 )
-from ourdb.index import IndexHeader, write_generation
+from ourdb.index import IndexHeader
+from ourdb.index_writer import write_generation
 from ourdb.leases import readers, remove_stale_leases
 from ourdb.manifest import Manifest, SegmentEntry, SnapshotEntry
 from ourdb.progress import Progress, go_on

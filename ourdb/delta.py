@@ -9,7 +9,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from ourdb.format import DELTA, DELTA_MAGIC
-from ourdb.index import slots_from_bytes, slots_to_bytes
+from ourdb.slots import slots_from_bytes, slots_to_bytes
 from ourdb.storage import Storage
 
 PREFIX, SUFFIX = "delta-", ".idx"

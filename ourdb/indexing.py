@@ -31,21 +31,13 @@ from ourdb.format import (
     encode_hint,
     record_span,
 )
-from ourdb.index import (
-    Generation,
-    IndexHeader,
-    IndexPosition,
-    generation_names,
-    key_run,
-    next_name,
-    open_generation,
-    slots_to_bytes,
-    write_generation,
-)
+from ourdb.index import Generation, IndexHeader, IndexPosition, generation_names, next_name, open_generation
+from ourdb.index_writer import key_run, write_generation
 from ourdb.manifest import SegmentEntry
 from ourdb.recovery import Loaded
 from ourdb.reserve import make_reserve, release_reserve
 from ourdb.scan import CommitSeen, Replay
+from ourdb.slots import slots_to_bytes
 from ourdb.state import State
 from ourdb.tail import LogTail, segment_limit
 

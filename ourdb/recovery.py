@@ -28,21 +28,14 @@ from ourdb.format import (
 from ourdb.format import (
     State as StateSidecar,
 )
-from ourdb.index import (
-    NO_ORIGIN,
-    Generation,
-    count_live,
-    empty_generation,
-    fold,
-    generation_names,
-    open_generation,
-    slots_from_bytes,
-)
+from ourdb.index import NO_ORIGIN, Generation, empty_generation, generation_names, open_generation
+from ourdb.index_writer import fold
 from ourdb.manifest import Manifest, SegmentEntry
 from ourdb.position import Position
 from ourdb.relocation import open_relocations
 from ourdb.scan import CommitSeen, Replay, ReplayEnd, hint_chain, record_problem, scan_records
 from ourdb.segment import Segment, Table
+from ourdb.slots import count_live, slots_from_bytes
 from ourdb.state import State, Verify
 from ourdb.storage import Storage
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from zlib import crc32
 
 from ourdb.format import FLAG_MOVED, RELOCATION, RELOCATION_MAGIC, pack_location
-from ourdb.index import slots_from_bytes, slots_to_bytes
 from ourdb.manifest import Manifest
 from ourdb.scan import scan_records
 from ourdb.segment import Table
+from ourdb.slots import slots_from_bytes, slots_to_bytes
 from ourdb.storage import Storage
 
 PREFIX, SUFFIX = "moved-", ".map"

@@ -30,8 +30,8 @@ from ourdb.format import (
     meta_is_known,
     slot_offset,
 )
-from ourdb.index import slots_from_bytes
 from ourdb.salvage import Bounds, Found, Source, bare_header, kind_name, walk
+from ourdb.slots import slots_from_bytes
 
 Origin = tuple[bytes, int, int]
 SEQUENCE_MAX = (1 << 64) - 1

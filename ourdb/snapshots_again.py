@@ -13,16 +13,8 @@ from ourdb.format import (
     slot_is_live,
     slot_offset,
 )
-from ourdb.index import (
-    NO_ORIGIN,
-    Generation,
-    IndexHeader,
-    IndexPosition,
-    empty_generation,
-    fold,
-    open_generation,
-    write_generation,
-)
+from ourdb.index import NO_ORIGIN, Generation, IndexHeader, IndexPosition, empty_generation, open_generation
+from ourdb.index_writer import fold, write_generation
 from ourdb.logcheck import header_chain
 from ourdb.manifest import Manifest, SnapshotEntry
 from ourdb.scan import Replay

@@ -56,11 +56,9 @@ from ourdb.format import (
     record_span,
     slot_is_live,
 )
-from ourdb.index import (
-    slots_to_bytes,
-)
 from ourdb.indexing import IndexedLog
 from ourdb.position import Position
+from ourdb.slots import slots_to_bytes
 from ourdb.state import checked_key
 from ourdb.tail import MAP_VALUE_MAX
 

@@ -37,7 +37,7 @@ STRUCTS = {
     "origin": formats.ORIGIN,
     "hint": formats.HINT_BODY,
     "index header": index.HEADER,
-    "statistics": index._STATISTIC,
+    "statistics": index.STATISTIC,
     "state": formats.STATE,
     "delta and relocation map": formats.DELTA,
 }

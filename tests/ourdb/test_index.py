@@ -17,13 +17,11 @@ from ourdb.index import (
     Generation,
     IndexHeader,
     empty_generation,
-    fold,
     generation_names,
     next_name,
     open_generation,
-    plan_window,
-    write_generation,
 )
+from ourdb.index_writer import fold, plan_window, write_generation
 from ourdb.store import OurDB
 from ourdb.testing import MemoryStorage
 
