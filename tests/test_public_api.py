@@ -26,9 +26,10 @@ def is_class(name: str) -> bool:
 
 
 def public_members(cls: type) -> list[tuple[str, Any]]:
-    """What *cls* itself defines for its users, properties as their getters."""
+    """What *cls* and its bases in the package define for its users, properties as their getters."""
     members = []
-    for name, member in vars(cls).items():
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("ourdb")]
+    for name, member in {name: member for base in reversed(ours) for name, member in vars(base).items()}.items():
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         if not name.startswith("_") and isinstance(function, FunctionType):
             members.append((name, function))

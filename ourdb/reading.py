@@ -1,0 +1,216 @@
+"""Reading a store as it is now: one key, many keys, ranges, and views of a moment.
+
+Whatever compaction takes away under a read, the read runs again on the state that came after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ourdb.errors import OurDBError, RecordNotFoundError
+from ourdb.follow import Follower
+from ourdb.format import slot_is_live
+from ourdb.handle import Handle
+from ourdb.manifest import Manifest
+from ourdb.position import Position, Record
+from ourdb.state import State, checked_key
+from ourdb.view import KEY_END, View, record_of
+
+_ABSENT: Any = object()
+
+
+class Reading(Handle, Mapping[int, bytes]):
+    """The reading face of `OurDB`."""
+
+    # ---- one key ----
+
+    def get(self, key: int, default: Any = None) -> Any:
+        """The value of *key*; *default* where it holds none.
+
+        One dict or index lookup and one slice of a map. The record's checksum is checked as the
+        *verify* option says. O(value bytes).
+
+        Raises
+        ------
+        InvalidArgumentError
+            The key is no u32.
+        CorruptionError
+            The record or its index page is damaged; never an older value.
+        """
+        core = self._opened()
+        live = core.live
+        number = checked_key(key)
+        try:
+            return _value_or(live, number, default)
+        except OurDBError:
+            if core.live is live:
+                raise
+        return self._stable(lambda state: _value_or(state, number, default))
+
+    def _stable(self, read: Callable[[State], Any]) -> Any:
+        """Run *read* on the live state; again where compaction took a segment away meanwhile."""
+        core = self._opened()
+        while True:
+            live = core.live
+            try:
+                return read(live)
+            except OurDBError:
+                if core.live is live:
+                    raise
+
+    def __getitem__(self, key: int) -> bytes:
+        value = self.get(key, _ABSENT)
+        if value is _ABSENT:
+            raise RecordNotFoundError(f"{self.path}: key {key} holds no value")
+        return value  # type: ignore[no-any-return]
+
+    def __contains__(self, key: object) -> bool:
+        number = checked_key(key)
+        return slot_is_live(self._core.live.slot(number))
+
+    def contains(self, key: int) -> bool:
+        """Whether *key* holds a value. One lookup; the value is not read."""
+        return key in self
+
+    def get_view(self, key: int) -> memoryview:
+        """The value of *key* without a copy: a read-only view of the segment's map.
+
+        It stays valid after later writes, compaction and `close`, and holds the map's memory.
+        """
+        number = checked_key(key)
+
+        def read(state: State) -> memoryview:
+            slot = state.slot(number)
+            if not slot_is_live(slot):
+                raise RecordNotFoundError(f"{self.path}: key {number} holds no value")
+            value = state.value(number, slot)
+            header, segment, start = state.table.record(slot, number, check=False)
+            if header.codec:
+                return memoryview(value)
+            return memoryview(segment.map)[start : start + header.length].toreadonly()
+
+        return self._stable(read)  # type: ignore[no-any-return]
+
+    def get_record(self, key: int) -> Record:
+        """The value with its sequence, epoch, time and codec. RecordNotFoundError where there is none."""
+        number, core = checked_key(key), self._opened()
+
+        def read(state: State) -> Record:
+            slot = state.slot(number)
+            if not slot_is_live(slot):
+                raise RecordNotFoundError(f"{self.path}: key {number} holds no value")
+            return record_of(state, number, slot, core.manifest.epoch_of)
+
+        return self._stable(read)  # type: ignore[no-any-return]
+
+    # ---- many keys ----
+
+    def get_many(self, keys: Iterable[int], default: Any = None) -> list[Any]:
+        """Values of *keys* in their order, all as of one moment; *default* where there is none."""
+        wanted = keys if isinstance(keys, list) else list(keys)
+        if set(map(type, wanted)) - {int} or (wanted and not 0 <= min(wanted) <= max(wanted) < KEY_END):
+            wanted = [checked_key(key) for key in wanted]
+        return self._stable(lambda state: state.get_many(wanted, default))  # type: ignore[no-any-return]
+
+    def keys(self, start: int | None = None, stop: int | None = None) -> Any:
+        """Keys in order from *start* up to before *stop*; without bounds a set-like view of the mapping."""
+        if start is None and stop is None:
+            return super().keys()
+        return self._ranged(lambda view: view.iterate_keys(start, stop))
+
+    def items(self, start: int | None = None, stop: int | None = None) -> Any:
+        """(key, value) in key order, on one consistent view taken at the first step."""
+        if start is None and stop is None:
+            return _Items(self)
+        return self._ranged(lambda view: view.iterate_items(start, stop))
+
+    def values(self, start: int | None = None, stop: int | None = None) -> Any:
+        """Values in key order, on one consistent view taken at the first step."""
+        if start is None and stop is None:
+            return _Values(self)
+        return (value for _, value in self.items(start, stop))
+
+    def _ranged(self, iterate: Callable[[View], Iterator[Any]]) -> Iterator[Any]:
+        with self.view() as view:
+            yield from iterate(view)
+
+    def __iter__(self) -> Iterator[int]:
+        return self._ranged(lambda view: view.iterate_keys())
+
+    def __len__(self) -> int:
+        return self._core.key_count  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    # ---- moments ----
+
+    def refresh(self) -> bool:
+        """A reader takes in what was committed since; whether there was anything. A writer is always current."""
+        core = self._opened()
+        if isinstance(core, Follower):
+            return core.refresh()
+        core.live  # noqa: B018 - a closed handle says so
+        return False
+
+    def view(self) -> View:
+        """A read-only view of this moment; close it, or use it in a ``with``. O(log entries since a checkpoint)."""
+        core = self._opened()
+        if isinstance(core, Follower):
+            with core.lock:
+                return self._pin(core.live.frozen(), core.key_count, core.position, core.manifest)
+        for _ in range(100):
+            before = core.sequence
+            if core.begun == before:
+                live, count, manifest = core.live, core.key_count, core.manifest
+                state = live.frozen()
+                if core.sequence == before == core.begun and core.live is live and core.manifest is manifest:
+                    return self._pin(state, count, Position(manifest.epoch_of(before), before), manifest)
+        with core.lock:
+            return self._pin(core.live.frozen(), core.key_count, core.position, core.manifest)
+
+    def _pin(self, state: State, count: int, position: Position, manifest: Manifest) -> View:
+        view = View(state, count, position, manifest.epoch_of, manifest.compactions, self.path, self._views.discard)
+        self._views.add(view)
+        return view
+
+
+class _Items:
+    """``db.items()``: sized, iterable on one view."""
+
+    def __init__(self, db: Reading) -> None:
+        self._db = db
+
+    def __len__(self) -> int:
+        return len(self._db)
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        return self._db._ranged(lambda view: view.iterate_items())
+
+    def __contains__(self, item: object) -> bool:
+        return isinstance(item, tuple) and len(item) == 2 and self._db.get(item[0], _ABSENT) == item[1]
+
+
+class _Values:
+    """``db.values()``: sized, iterable on one view."""
+
+    def __init__(self, db: Reading) -> None:
+        self._db = db
+
+    def __len__(self) -> int:
+        return len(self._db)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (value for _, value in _Items(self._db))
+
+
+def _value_or(state: State, key: int, default: Any) -> Any:
+    slot = state.slot(key)
+    return state.value(key, slot) if slot_is_live(slot) else default

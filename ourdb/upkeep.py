@@ -1,0 +1,101 @@
+"""Care of a store: make it durable, give space back, check it, copy it, ask how it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from ourdb import backup as backups
+from ourdb import check, compaction, feed, stream
+from ourdb.position import Position
+from ourdb.progress import Progress
+from ourdb.reading import Reading
+from ourdb.statistics import Stats, collect
+from ourdb.writer import Writer
+
+
+class Upkeep(Reading):
+    """The maintenance face of `OurDB`."""
+
+    def sync(self) -> None:
+        """Make all commits made before durable. Threads that sync at once share one fdatasync.
+
+        Raises
+        ------
+        OSError
+            The sync failed: the store is FAILED, every later write raises StoreFailedError.
+        """
+        self._writer.sync()
+
+    def checkpoint(self) -> None:
+        """Write the index as a new generation (and sync): the next open replays nothing. O(index bytes)."""
+        self._writer.checkpoint()
+
+    def compact(
+        self,
+        *,
+        budget_bytes: int | None = None,
+        min_dead_ratio: float = 0.0,
+        progress: Progress | None = None,
+        dry_run: bool = False,
+    ) -> compaction.CompactionResult:
+        """Give dead bytes back to the disk while readers and writers go on.
+
+        Parameters
+        ----------
+        budget_bytes : int, optional
+            Stop after copying about so many bytes; the next call goes on.
+        min_dead_ratio : float
+            Leave segments alone whose dead part is smaller.
+        progress : Callable, optional
+            ``(phase, done, total, unit)``; returning False stops between segments.
+        dry_run : bool
+            Change nothing; the result says what would be freed.
+        """
+        return compaction.compact(self._writer, self._pinned, budget_bytes, min_dead_ratio, progress, dry_run)
+
+    def verify(
+        self, deep: bool = False, progress: Progress | None = None, segments: Iterable[int] | None = None
+    ) -> check.VerifyReport:
+        """Check structure (and with *deep* every checksum); see `ourdb.verify`. Writes nothing."""
+        if isinstance(self._core, Writer):
+            self._core.check_usable()
+            return check.verify(self.path, deep, progress, segments, storage=self._storage, beside=True)
+        return check.verify(self.path, deep, progress, segments, storage=self._storage)
+
+    def stats(self) -> Stats:
+        """Sizes, positions, readers and snapshots. O(overlay), with snapshots O(index bytes)."""
+        return collect(self._core, self._storage, self._pinned(), len(self._views))
+
+    def backup(self, target: str | os.PathLike[str], progress: Progress | None = None) -> backups.BackupResult:
+        """Copy the store to the directory *target* while it is in use; verified before it counts.
+
+        A second backup to the same target copies only what is new.
+        """
+        return backups.backup(self, os.fsdecode(target), progress)
+
+    def dump(self, file: BinaryIO, progress: Progress | None = None) -> int:
+        """Write every key and value to *file* as a checksummed stream; how many records."""
+        with self.view() as view:
+            return stream.dump(view, file, progress)
+
+    @property
+    def position(self) -> Position:
+        """Position of the log's newest record: a commit, or a mark of its own. It never goes back."""
+        return self._core.position  # type: ignore[no-any-return]
+
+    @property
+    def durable_position(self) -> Position:
+        """Position up to which commits are known to survive a power cut."""
+        return feed.durable_position(self._core, self._storage)
+
+    @property
+    def uuid(self) -> str:
+        """The store's identity, 32 hex digits; a backup has the same."""
+        return self._core.manifest.uuid  # type: ignore[no-any-return]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What opening had to work around, such as a damaged index generation."""
+        return list(self._core.warnings)
