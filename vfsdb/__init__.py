@@ -1,0 +1,1 @@
+"""vfsdb: a filesystem in two ourdb stores, for Python programs."""

@@ -1,0 +1,175 @@
+"""The two engine protocols: a versioned metadata store and a store of immutable blocks.
+
+The core of vfsdb is written against these alone; `vfsdb.stores` has the engines. A *version* is one u64 a store
+that only grows: every commit has a higher one than the commit before it, and versions that were lost in a crash
+never come back with another meaning. Versions of the two stores are not comparable with each other.
+
+Outcomes beside success are the errors below. An engine never retries by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class EngineError(Exception):
+    """Base of what an engine answers beside success. An operating system's error leaves it as the OSError it is."""
+
+
+class Conflict(EngineError):
+    """An expected version moved: the whole operation is to be run again from its reads."""
+
+
+class CommitUnknown(EngineError):
+    """The commit may have happened. ``MetadataStore.settle(token)`` answers; until then nothing is known."""
+
+
+class Fenced(EngineError):
+    """Another writer took over; this one never writes again."""
+
+
+class Unavailable(EngineError):
+    """The engine cannot be reached now."""
+
+
+class LimitExceeded(EngineError):
+    """A key, a value or a batch is larger than the engine takes, or its keys are used up."""
+
+
+class Pin(NamedTuple):
+    """A state that somebody still reads: a snapshot, a view, another process, a backup, a kept version.
+
+    It sees what was born at or before it and died after it. *blocks* is the version of the block store it needs.
+    """
+
+    version: int
+    blocks: int
+
+
+class MetadataView(Protocol):
+    """A state of the metadata store that does not change."""
+
+    @property
+    def version(self) -> int:
+        """Version of the newest commit in it."""
+
+    def get(self, key: int) -> bytes | None:
+        """Value of *key*; None where absent. CorruptionError, never an older value, for damage."""
+
+    def get_many(self, keys: Sequence[int]) -> list[bytes | None]:
+        """`get` for each key, in order."""
+
+    def close(self) -> None:
+        """Give it back: what only it pinned may go."""
+
+
+class MetadataStore(Protocol):
+    """Versioned records under integer keys, changed by atomic commits. One writer (embedded), many readers."""
+
+    key_max: int  # largest key
+    value_bytes_max: int
+    concurrent: bool  # others may commit too: the caller must state what it read (*expect*)
+    read_only: bool
+
+    @property
+    def version(self) -> int:
+        """Version of the newest commit that this handle sees."""
+
+    @property
+    def durable_version(self) -> int:
+        """Version up to which a power cut takes nothing."""
+
+    def get(self, key: int) -> bytes | None:
+        """Newest value of *key*; None where absent. vfsdb's CorruptionError for damage."""
+
+    def get_many(self, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """Key -> (version, value) of those that exist, all from one moment."""
+
+    def commit(
+        self,
+        puts: Mapping[int, bytes],
+        deletes: Iterable[int] = (),
+        *,
+        needs: int = 0,
+        expect: Mapping[int, int] | None = None,
+        token: bytes = b"",
+    ) -> int:
+        """All of it or nothing; the new version, higher than any before. Survives a killed process on return.
+
+        *needs*: version of the block store that these records name: they never become durable before it is, and
+        recovery drops the first commit whose blocks did not arrive with all that follow it. *expect*: versions the keys
+        must still have, 0: absent; else `Conflict`. *token* (at most 32 bytes) settles `CommitUnknown`.
+        """
+
+    def settle(self, token: bytes) -> int | None:
+        """The version of the commit with *token*, None where it did not happen and never will."""
+
+    def sync(self) -> None:
+        """Every commit so far, with the blocks it needs, is durable on return. Concurrent calls share one sync."""
+
+    def view(self) -> MetadataView:
+        """The state now, unchanging until closed."""
+
+    def pins(self) -> list[Pin]:
+        """Every state somebody may still read beside the newest, in any order."""
+
+    def refresh(self) -> bool:
+        """A reader moves to the newest committed state whose blocks it can see; whether there was one."""
+
+    def close(self) -> None:
+        """Sync and release. Idempotent."""
+
+
+class BlockStore(Protocol):
+    """Immutable blocks under integer keys. A key is put again only after a delete, or where a crash left it."""
+
+    key_max: int
+    value_bytes_max: int
+    read_only: bool
+
+    @property
+    def version(self) -> int:
+        """Version of the newest put: what a metadata commit that names it *needs*."""
+
+    def put_many(self, first: int, blocks: Sequence[bytes | bytearray | memoryview]) -> int:
+        """Store blocks under *first*, *first* + 1, …; the birth version of the first, the others' follow by one each.
+
+        Not durable before `sync`. What a crash left under these keys is overwritten.
+        """
+
+    def get(self, key: int, birth: int) -> bytes:
+        """The block born with *birth*. CorruptionError for damage, `StaleBlockError` where it is another block."""
+
+    def get_many(self, first: int, count: int, birth: int) -> list[bytes]:
+        """Blocks *first* to *first* + *count* - 1 of one run."""
+
+    def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
+        """Bytes *start* to *stop* of a block, checked as a whole at its first read."""
+
+    def delete_many(self, keys: Iterable[int]) -> None:
+        """Remove blocks; keys that hold none are passed over."""
+
+    def keys(self, start: int = 0) -> Iterator[int]:
+        """Keys that hold a block, ascending."""
+
+    def sync(self) -> None:
+        """Every put so far is durable on return."""
+
+    def refresh(self) -> bool:
+        """A reader moves to the newest state."""
+
+    def close(self) -> None:
+        """Sync and release. Idempotent."""
+
+
+class StaleBlockError(EngineError):
+    """The key holds another block than the extent was born with: the map that named it is old, or the store damaged."""
+
+
+class Stores(NamedTuple):
+    """The two stores of a filesystem, opened together and checked to be partners."""
+
+    metadata: MetadataStore
+    blocks: BlockStore
+    path: str  # for messages

@@ -1,0 +1,486 @@
+"""The one interface in the middle: inode-level operations, as the kernel's own VFS and low-level FUSE have them.
+
+Filesystems implement `FileSystem`, layers take one and are one, faces and the path API call one. Names are
+bytes without ``/`` and NUL, 1 to 255 of them; inode numbers are positive, the root is `ROOT`. Offsets and sizes
+count bytes from 0, times are nanoseconds since 1970 UTC and may be negative. Every call may raise OSError with
+an errno of POSIX; what it was asked for has then not happened, in no part.
+
+Rules that hold for every implementation
+----------------------------------------
+* An operation is atomic: it happens as a whole, and readers see it as a whole.
+* *caller* says for whom: permissions are checked for it and new inodes belong to it. `OWNER` may do everything.
+* Handles are positive ints, never given out twice by one instance. A handle that is not open: EBADF.
+* An inode lives while it has a link, an open handle or a lookup count; then its number is stale: ESTALE.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Final, NamedTuple
+
+from vfsdb.errors import os_error
+
+ROOT: Final = 1
+NAME_BYTES_MAX: Final = 255
+PATH_BYTES_MAX: Final = 4096
+LINK_HOPS_MAX: Final = 40
+FILE_BYTES_MAX: Final = 1 << 44  # 16 TiB
+XATTR_NAME_BYTES_MAX: Final = 255
+XATTR_VALUE_BYTES_MAX: Final = 65536
+DOT_OFFSET, DOTDOT_OFFSET = 1, 2  # readdir offsets of "." and ".."; those of entries are above 255
+NOW: Final = object()  # in SetAttr: the filesystem's own clock
+
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # renameat2(2)
+FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 0x01, 0x02, 0x10  # fallocate(2)
+XATTR_CREATE, XATTR_REPLACE = 1, 2  # setxattr(2)
+
+
+class Caller(NamedTuple):
+    """For whom an operation is done. Umask is applied by the filesystem, where no default ACL stands."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    pid: int = 0
+    umask: int = 0
+    privileged: bool = False  # may do everything, as root
+    checked: bool = False  # access was checked already (the kernel's default_permissions)
+
+
+OWNER: Final = Caller(
+    os.getuid() if hasattr(os, "getuid") else 0, os.getgid() if hasattr(os, "getgid") else 0, privileged=True
+)
+
+
+class Stat(NamedTuple):
+    """Attributes of an inode, under the names of ``os.stat_result``. Times are kept in nanoseconds."""
+
+    st_mode: int
+    st_ino: int
+    st_dev: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_size: int
+    st_atime_ns: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+    st_birthtime_ns: int
+    st_blksize: int
+    st_blocks: int  # units of 512 bytes
+    st_rdev: int
+    st_gen: int  # generation: with the inode number unique for ever
+    st_flags: int
+    st_owner: str  # name of the owner where one was stored, else ""
+    st_group: str
+
+    @property
+    def st_atime(self) -> float:
+        """Last access, seconds."""
+        return self.st_atime_ns / 1e9
+
+    @property
+    def st_mtime(self) -> float:
+        """Last change of the content, seconds."""
+        return self.st_mtime_ns / 1e9
+
+    @property
+    def st_ctime(self) -> float:
+        """Last change of content or attributes, seconds."""
+        return self.st_ctime_ns / 1e9
+
+    @property
+    def st_birthtime(self) -> float:
+        """Creation, seconds."""
+        return self.st_birthtime_ns / 1e9
+
+
+class DirEntry(NamedTuple):
+    """One entry of a directory. *offset*: a listing resumed with it goes on behind this entry."""
+
+    name: bytes
+    ino: int
+    kind: int  # S_IFMT bits: stat.S_IFDIR, stat.S_IFREG, …
+    offset: int
+
+
+class StatFS(NamedTuple):
+    """statvfs(3): sizes in units of *frsize*."""
+
+    bsize: int
+    frsize: int
+    blocks: int
+    bfree: int
+    bavail: int
+    files: int
+    ffree: int
+    favail: int
+    namemax: int = NAME_BYTES_MAX
+    pending: int = 0  # blocks freed already that come back after a sync or a compaction
+    flags: int = 0  # ST_RDONLY where writes are refused
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttr:
+    """What `FileSystem.setattr` changes: what is None stays. Times take `NOW`."""
+
+    mode: int | None = None  # permission bits only
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | object | None = None
+    mtime_ns: int | object | None = None
+    ctime_ns: int | None = None
+    flags: int | None = None
+    owner: str | None = None  # names beside the numbers; "" takes the name away
+    group: str | None = None
+
+
+class LockKind(IntFlag):
+    """Kinds of an advisory lock."""
+
+    UNLOCK = 0
+    READ = 1
+    WRITE = 2
+
+
+class Lock(NamedTuple):
+    """A byte range lock, as fcntl(2) has it. *end* is the last byte locked; None: to the end, however far it grows."""
+
+    kind: LockKind
+    start: int = 0
+    end: int | None = None
+    pid: int = 0
+
+
+class Event(NamedTuple):
+    """What changed, for caches above: an inode's content or attributes, or a name of a directory."""
+
+    ino: int  # the inode, or the directory of *name*
+    name: bytes | None = None
+    content: bool = False
+
+
+Observer = Callable[[Sequence[Event]], None]
+
+
+def _unsupported(operation: str) -> OSError:
+    return os_error(errno.ENOSYS, reason=f"this filesystem has no {operation}")
+
+
+class FileSystem:
+    """A filesystem, operation by operation. What an implementation has not got raises ENOSYS.
+
+    Attributes
+    ----------
+    read_only : bool
+        Every operation that would change something raises EROFS.
+    namespace_epoch : int
+        Raised whenever what a resolved directory path means may have changed: a directory was renamed or
+        removed, its permissions changed, a symbolic link was replaced, or all of it was replaced by a refresh.
+    """
+
+    read_only: bool = False
+    namespace_epoch: int = 0
+
+    # -- names ---------------------------------------------------------------------------------------------
+
+    def lookup(self, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        """Attributes of the entry *name* of directory *parent*; ``.`` and ``..`` work too.
+
+        ENOENT, ENOTDIR, EACCES (no search permission), ENAMETOOLONG. With *remember* the inode's lookup count
+        goes up by one, as a kernel wants it; `forget` takes it down. (The same holds for all calls with *remember*.)
+        """
+        raise _unsupported("lookup")
+
+    def forget(self, ino: int, count: int = 1) -> None:
+        """Take *count* off the lookup count of *ino*. Never fails; unknown inodes are ignored."""
+
+    def readlink(self, ino: int, caller: Caller = OWNER) -> bytes:
+        """Target of a symbolic link, as it was given. EINVAL for anything else."""
+        raise _unsupported("readlink")
+
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int = 0, caller: Caller = OWNER, remember: bool = False
+    ) -> Stat:
+        """Make a regular file, fifo, socket or device; *mode* has the type bits. EEXIST, EPERM (device)."""
+        raise _unsupported("mknod")
+
+    def mkdir(
+        self, parent: int, name: bytes, mode: int = 0o777, caller: Caller = OWNER, remember: bool = False
+    ) -> Stat:
+        """Make a directory. EEXIST, ENOENT (*parent* was removed), EMLINK."""
+        raise _unsupported("mkdir")
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        """Make a symbolic link; *target* is 1 to 4095 bytes without NUL and need not exist."""
+        raise _unsupported("symlink")
+
+    def link(self, ino: int, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        """Another name for *ino*. EPERM for a directory, ENOENT where it has no link left, EMLINK, EEXIST."""
+        raise _unsupported("link")
+
+    def unlink(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
+        """Remove a name that is not a directory's (EISDIR). The inode goes with its last link, handle and lookup."""
+        raise _unsupported("unlink")
+
+    def rmdir(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
+        """Remove an empty directory. ENOTEMPTY, ENOTDIR, EINVAL for ``.``, ENOTEMPTY for ``..``, EBUSY: the root."""
+        raise _unsupported("rmdir")
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0, caller: Caller = OWNER
+    ) -> None:
+        """renameat2(2): replaces an existing target as a whole, but with RENAME_NOREPLACE (EEXIST).
+
+        RENAME_EXCHANGE changes places. EISDIR, ENOTDIR, ENOTEMPTY as POSIX; EINVAL into an own subtree or for
+        other flags; two names of one inode: nothing happens.
+        """
+        raise _unsupported("rename")
+
+    # -- attributes ----------------------------------------------------------------------------------------
+
+    def getattr(self, ino: int, handle: int | None = None, caller: Caller = OWNER) -> Stat:
+        """Attributes of *ino*. ESTALE where it is gone."""
+        raise _unsupported("getattr")
+
+    def setattr(self, ino: int, changes: SetAttr, handle: int | None = None, caller: Caller = OWNER) -> Stat:
+        """Change attributes, all or none. EPERM, EACCES, EFBIG, EISDIR (size of a directory)."""
+        raise _unsupported("setattr")
+
+    def access(self, ino: int, mask: int, caller: Caller = OWNER) -> None:
+        """EACCES unless *caller* may do all of *mask* (os.R_OK | os.W_OK | os.X_OK; os.F_OK: it exists)."""
+        raise _unsupported("access")
+
+    def getxattr(self, ino: int, name: bytes, caller: Caller = OWNER) -> bytes:
+        """Value of an extended attribute. ENODATA, EOPNOTSUPP (unknown namespace)."""
+        raise _unsupported("getxattr")
+
+    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0, caller: Caller = OWNER) -> None:
+        """Set one. EEXIST, ENODATA (flags), ERANGE (name), E2BIG (value), ENOSPC (all of them together), EPERM."""
+        raise _unsupported("setxattr")
+
+    def listxattr(self, ino: int, caller: Caller = OWNER) -> list[bytes]:
+        """Names of the extended attributes that *caller* may see."""
+        raise _unsupported("listxattr")
+
+    def removexattr(self, ino: int, name: bytes, caller: Caller = OWNER) -> None:
+        """Remove one. ENODATA."""
+        raise _unsupported("removexattr")
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    def open(self, ino: int, flags: int, caller: Caller = OWNER) -> int:
+        """A handle. *flags*: access mode, O_APPEND, O_TRUNC (cuts at once), O_NOATIME; others are ignored."""
+        raise _unsupported("open")
+
+    def create(
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        flags: int,
+        caller: Caller = OWNER,
+        remember: bool = False,
+        block_size: int = 0,
+    ) -> tuple[Stat, int]:
+        """Make a regular file and open it, or open the one there (EEXIST with O_EXCL). *block_size* 0: the default."""
+        raise _unsupported("create")
+
+    def tmpfile(
+        self, parent: int, mode: int, flags: int, caller: Caller = OWNER, remember: bool = False
+    ) -> tuple[Stat, int]:
+        """An open file without a name (O_TMPFILE); `link` gives it one unless *flags* has O_EXCL."""
+        raise _unsupported("tmpfile")
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        """At most *size* bytes from *offset*: fewer only at the end of the file."""
+        raise _unsupported("read")
+
+    def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        """Write all of *data* at *offset* (at the end of the file with O_APPEND); its length."""
+        raise _unsupported("write")
+
+    def tell_end(self, handle: int) -> int:
+        """Size of the open file now; what ``seek(0, SEEK_END)`` needs."""
+        raise _unsupported("tell_end")
+
+    def flush(self, handle: int, lock_owner: int = 0) -> None:
+        """At each close(2) of a descriptor: POSIX locks of *lock_owner* go. Nothing becomes durable by it."""
+        raise _unsupported("flush")
+
+    def release(self, handle: int) -> None:
+        """The last descriptor was closed: the handle ends; what was written survives a killed process from now on."""
+        raise _unsupported("release")
+
+    def fsync(self, handle: int, data_only: bool = False) -> None:
+        """Durable on return: the file, and every operation on the filesystem that came before it."""
+        raise _unsupported("fsync")
+
+    def lseek(self, handle: int, offset: int, whence: int) -> int:
+        """os.SEEK_DATA or os.SEEK_HOLE from *offset*; ENXIO past the end."""
+        raise _unsupported("lseek")
+
+    def fallocate(self, handle: int, mode: int, offset: int, length: int) -> None:
+        """Allocate, punch a hole or zero a range (FALLOC_* flags); EOPNOTSUPP for other modes."""
+        raise _unsupported("fallocate")
+
+    def copy_file_range(
+        self, source: int, source_offset: int, target: int, target_offset: int, length: int, flags: int = 0
+    ) -> int:
+        """Copy inside the filesystem; how many bytes. EINVAL where the ranges overlap in one file."""
+        raise _unsupported("copy_file_range")
+
+    # -- directories ---------------------------------------------------------------------------------------
+
+    def opendir(self, ino: int, caller: Caller = OWNER) -> int:
+        """A handle for `readdir`. ENOTDIR, EACCES."""
+        raise _unsupported("opendir")
+
+    def readdir(self, handle: int, offset: int = 0, count: int = 1024) -> list[DirEntry]:
+        """At most *count* entries behind *offset*, ``.`` and ``..`` first; an empty list at the end.
+
+        Entries that stay from the first call to the last are given exactly once, whatever else comes or goes.
+        """
+        raise _unsupported("readdir")
+
+    def readdirplus(
+        self, handle: int, offset: int = 0, count: int = 1024, remember: bool = False
+    ) -> list[tuple[DirEntry, Stat]]:
+        """`readdir` with the attributes of each entry. *remember* counts all but ``.`` and ``..``."""
+        raise _unsupported("readdirplus")
+
+    def releasedir(self, handle: int) -> None:
+        """End of a directory handle."""
+        raise _unsupported("releasedir")
+
+    def fsyncdir(self, handle: int, data_only: bool = False) -> None:
+        """As `fsync`."""
+        raise _unsupported("fsyncdir")
+
+    # -- advisory locks ------------------------------------------------------------------------------------
+
+    def getlk(self, handle: int, owner: int, lock: Lock) -> Lock | None:
+        """The first lock of another owner that would stand against *lock*; None where it could be had."""
+        raise _unsupported("getlk")
+
+    def setlk(self, handle: int, owner: int, lock: Lock, timeout: float | None = 0, ofd: bool = False) -> None:
+        """Take or give back a byte range lock for *owner* (a process; *ofd*: the open file).
+
+        *timeout*: seconds to wait, None for ever, 0 not at all. EAGAIN, EDEADLK, EBADF (mode of the handle), EINTR.
+        """
+        raise _unsupported("setlk")
+
+    def flock(self, handle: int, kind: LockKind, timeout: float | None = 0) -> None:
+        """flock(2) on the open file; converts a lock that is held. EAGAIN where it cannot be had in time."""
+        raise _unsupported("flock")
+
+    # -- the whole -----------------------------------------------------------------------------------------
+
+    def statfs(self, ino: int = ROOT) -> StatFS:
+        """Space and inodes."""
+        raise _unsupported("statfs")
+
+    def syncfs(self) -> None:
+        """Durable on return: every operation so far."""
+        raise _unsupported("syncfs")
+
+    def path_of(self, ino: int) -> bytes:
+        """One path of *ino*, from ``/``. O(depth). ENOENT where it has no link, ENOTSUP where inodes keep none."""
+        raise _unsupported("path_of")
+
+    def transaction(self, timeout: float | None = None) -> AbstractContextManager[None]:
+        """All operations of this thread inside the ``with`` block happen together or not at all; nested: a savepoint.
+
+        Other threads read the last committed state; their writes wait, at most *timeout* seconds here (ETIMEDOUT).
+        """
+        raise _unsupported("transactions")
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call *observer* after each commit with what changed, outside all locks; the result ends it."""
+        raise _unsupported("change events")
+
+    def close(self) -> None:
+        """Sync and give everything back. Idempotent."""
+
+    # -- several steps in one, which an implementation may do faster ----------------------------------------
+
+    def read_file(self, ino: int, size: int = -1, offset: int = 0, caller: Caller = OWNER) -> bytes:
+        """Read without a handle: *size* bytes, -1 to the end. As open, read and release in one step."""
+        handle = self.open(ino, os.O_RDONLY, caller)
+        try:
+            end = self.tell_end(handle) if size < 0 else offset + size
+            return self.read(handle, max(0, end - offset), offset)
+        finally:
+            self.release(handle)
+
+    def write_file(
+        self,
+        parent: int,
+        name: bytes,
+        data: bytes | bytearray | memoryview,
+        mode: int = 0o666,
+        caller: Caller = OWNER,
+        exclusive: bool = False,
+    ) -> Stat:
+        """Make or replace the whole content of a file, in one atomic step."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_EXCL if exclusive else 0)
+        with self.transaction():
+            made, handle = self.create(parent, name, mode, flags, caller)
+            try:
+                self.write(handle, data, 0)
+                return self.getattr(made.st_ino, handle, caller)
+            finally:
+                self.release(handle)
+
+    def list_names(self, ino: int, caller: Caller = OWNER) -> list[bytes]:
+        """Every name of a directory but ``.`` and ``..``."""
+        return [entry.name for entry in self.list_entries(ino, caller)]
+
+    def list_entries(self, ino: int, caller: Caller = OWNER) -> list[DirEntry]:
+        """Every entry of a directory but ``.`` and ``..``."""
+        handle = self.opendir(ino, caller)
+        try:
+            found: list[DirEntry] = []
+            offset = DOTDOT_OFFSET
+            while chunk := self.readdir(handle, offset):
+                found += chunk
+                offset = chunk[-1].offset
+            return found
+        finally:
+            self.releasedir(handle)
+
+    def list_stats(self, ino: int, caller: Caller = OWNER) -> list[tuple[DirEntry, Stat]]:
+        """Every entry with its attributes."""
+        handle = self.opendir(ino, caller)
+        try:
+            found: list[tuple[DirEntry, Stat]] = []
+            offset = DOTDOT_OFFSET
+            while chunk := self.readdirplus(handle, offset):
+                found += chunk
+                offset = chunk[-1][0].offset
+            return found
+        finally:
+            self.releasedir(handle)
+
+
+def kind_of(mode: int) -> int:
+    """The type bits of *mode*."""
+    return stat_bits.S_IFMT(mode)
+
+
+def checked_name(name: bytes) -> bytes:
+    """*name* where it can be a new entry. EINVAL, ENAMETOOLONG, EEXIST for ``.`` and ``..``."""
+    if not name or b"/" in name or b"\0" in name:
+        raise os_error(errno.EINVAL, name, reason="a name has 1 to 255 bytes, without '/' and NUL")
+    if len(name) > NAME_BYTES_MAX:
+        raise os_error(errno.ENAMETOOLONG, name)
+    if name in (b".", b".."):
+        raise os_error(errno.EEXIST, name)
+    return name

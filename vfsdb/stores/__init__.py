@@ -1,0 +1,1 @@
+"""Engines behind the protocols of `vfsdb.database`."""

@@ -1,0 +1,83 @@
+"""What the parts of an inode may ask of a transaction. `vfsdb.transaction` has the real one; tests have a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from vfsdb.records import Counters, FreePage, Inode, Page
+
+
+class BlockRun(NamedTuple):
+    """Blocks under consecutive keys that were put in one call: block ``first + i`` was born with ``birth + i``."""
+
+    first: int
+    length: int  # in blocks
+    birth: int
+
+
+class WriteSet(Protocol):
+    """Reads see the own writes; nothing is visible to others, or stored, before the commit.
+
+    What ``inode`` and ``page`` return is shared and must not be changed; ``edit_*`` gives the private
+    copy, the same object at each call, which is written when the operation succeeds.
+    """
+
+    now_ns: int  # one stamp an operation, of the coarse real-time clock
+
+    def inode(self, ino: int) -> Inode:
+        """The inode. ESTALE where there is none, CorruptionError for damage."""
+
+    def edit(self, ino: int) -> Inode:
+        """The inode, to be changed."""
+
+    def add_inode(self, inode: Inode) -> None:
+        """A new inode under a key of `new_key`; its generation is set here."""
+
+    def drop_inode(self, ino: int) -> None:
+        """The record goes, its key becomes free."""
+
+    def page(self, key: int) -> Page:
+        """A tree page. CorruptionError where there is none."""
+
+    def edit_page(self, key: int) -> Page:
+        """The page, to be changed."""
+
+    def add_page(self, page: Page, record_type: int) -> int:
+        """A new page (`DIRECTORY_PAGE` or `MAP_PAGE`); its key."""
+
+    def drop_page(self, key: int) -> None:
+        """The page goes, its key becomes free."""
+
+    def xattrs(self, key: int) -> dict[bytes, bytes]:
+        """Attributes in an `XATTRS` record; shared."""
+
+    def put_xattrs(self, key: int, attributes: dict[bytes, bytes]) -> int:
+        """Store them under *key*, 0: a new one; the key."""
+
+    def drop_xattrs(self, key: int) -> None:
+        """The record goes, its key becomes free."""
+
+    def counters(self) -> Counters:
+        """To be changed."""
+
+    def free_page(self, key: int) -> FreePage:
+        """A page of a free chain; shared."""
+
+    def edit_free_page(self, key: int) -> FreePage:
+        """The page, to be changed."""
+
+    def new_key(self) -> int:
+        """A metadata key nobody has. OutOfKeysError."""
+
+    def put_blocks(self, blocks: Sequence[bytes | bytearray | memoryview]) -> list[BlockRun]:
+        """Put blocks now, in order, under keys nobody has; the commit names them. OutOfKeysError, ENOSPC."""
+
+    def free_blocks(self, run: BlockRun, byte_count: int) -> None:
+        """The blocks of *run* (*byte_count* bytes in all) are not used any more once this commits."""
+
+    def read_block(self, key: int, birth: int, start: int, stop: int) -> bytes:
+        """Bytes of a block of this filesystem. CorruptionError."""
+
+    def read_run(self, run: BlockRun) -> list[bytes]:
+        """Blocks, whole. CorruptionError."""
