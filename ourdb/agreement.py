@@ -20,6 +20,7 @@ from ourdb.format import (
     slot_is_live,
     slot_offset,
 )
+from ourdb.iteration import live_slots
 from ourdb.recovery import Loaded
 from ourdb.salvage import bare_header
 from ourdb.segment import Table
@@ -47,7 +48,7 @@ def disagreement(loaded: Loaded, state: State, sequence_max: int, report: Report
         elif state.table.header_at(current >> 48, slot_offset(current))[0].sequence < header.sequence:
             return f"key {header.key}: the index names an older version than {header.sequence}"
     slots = 0
-    for key, slot in state.live_slots(0, 1 << 32):
+    for key, slot in live_slots(state, 0, 1 << 32):
         state.table.record(slot, key, check=False)
         slots += 1
     return "" if slots == matches else f"{slots} values in the index, {matches} of them in the log"

@@ -27,6 +27,7 @@ from ourdb.errors import CorruptionError, InvalidArgumentError, NotAStoreError, 
 from ourdb.feed import check_position
 from ourdb.format import RECORD_BYTES, SEGMENT_HEADER, decode_segment_header, segment_seed
 from ourdb.index import generation_names, open_generation
+from ourdb.iteration import live_slots
 from ourdb.leases import Lease, readers, take_lease
 from ourdb.manifest import NAME, TEMPORARY, Manifest, SegmentEntry, SnapshotEntry, read, switch
 from ourdb.opening import LOCK_NAME, check_directory, is_ours, take_lock
@@ -425,7 +426,7 @@ class _Run:
         loaded = load(self._target, new, "first")
         state = loaded.state
         count = 0
-        for key, slot in state.live_slots(0, KEY_END):
+        for key, slot in live_slots(state, 0, KEY_END):
             state.header(key, slot)
             count += 1
             if not count & 0xFFF:

@@ -15,6 +15,7 @@ Invariants
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -140,6 +141,7 @@ class Generation:
         self.page_ok = bytearray(header.dense_pages)
         self._sparse_ok = header.sparse_count == 0
         self.checked = bytearray(self.count)
+        self.breaks = array("H", bytes(4 * header.dense_pages))  # `ourdb.iteration`: two a page, 0 = not looked at
 
     @property
     def bytes(self) -> int:
@@ -210,21 +212,26 @@ class Generation:
 
     def spans(self, start: int, stop: int) -> Iterator[tuple[Sequence[int], list[int]]]:
         """Keys and slots of the keys in [start, stop) in key order, chunk by chunk (slot 0 = no key)."""
+        for keys, slots in self.views(start, stop):
+            yield keys, slots.tolist()
+
+    def views(self, start: int, stop: int) -> Iterator[tuple[Sequence[int], Any]]:
+        """`spans`, the slots as views of the checked pages; keys of the dense window are ranges."""
         keys, slots = self.sparse_items()
-        yield from _sparse_spans(keys, slots, start, min(stop, self.first))
+        yield from _sparse_views(keys, slots, start, min(stop, self.first))
         begin, end = max(start - self.first, 0), min(stop - self.first, self.count)
         for page in range(begin // PAGE_SLOTS, -(-end // PAGE_SLOTS) if begin < end else 0):
             self.check_page(page)
             low, high = max(begin, page * PAGE_SLOTS), min(end, (page + 1) * PAGE_SLOTS)
-            yield range(low + self.first, high + self.first), self.slots[low:high].tolist()
-        yield from _sparse_spans(keys, slots, max(start, self.first + self.count), stop)
+            yield range(low + self.first, high + self.first), self.slots[low:high]
+        yield from _sparse_views(keys, slots, max(start, self.first + self.count), stop)
 
 
-def _sparse_spans(keys: Any, slots: Any, start: int, stop: int) -> Iterator[tuple[Sequence[int], list[int]]]:
+def _sparse_views(keys: Any, slots: Any, start: int, stop: int) -> Iterator[tuple[Sequence[int], Any]]:
     begin, end = bisect_left(keys, start), bisect_left(keys, stop)
     for chunk in range(begin, end, PAGE_SLOTS):
         last = min(end, chunk + PAGE_SLOTS)
-        yield keys[chunk:last].tolist(), slots[chunk:last].tolist()
+        yield keys[chunk:last].tolist(), slots[chunk:last]
 
 
 def empty_generation(uuid: bytes) -> Generation:

@@ -33,6 +33,7 @@ from ourdb.format import (
 )
 from ourdb.index import Generation, IndexHeader, IndexPosition, generation_names, next_name, open_generation
 from ourdb.index_writer import key_run, write_generation
+from ourdb.iteration import live_slots
 from ourdb.manifest import SegmentEntry
 from ourdb.recovery import Loaded
 from ourdb.reserve import make_reserve, release_reserve
@@ -123,7 +124,7 @@ class IndexedLog(LogTail):
 
     def _count_keys(self) -> int:
         state = self.live.frozen()
-        return sum(1 for _ in state.live_slots(0, 1 << 32))
+        return sum(1 for _ in live_slots(state, 0, 1 << 32))
 
     def _room(self, size: int, *, freeing: bool) -> None:
         """Make *size* bytes of allocated space at the tail: by a hint that is due, growth or a new segment."""

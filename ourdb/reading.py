@@ -6,6 +6,8 @@ Whatever compaction takes away under a read, the read runs again on the state th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from ourdb.errors import OurDBError, RecordNotFoundError
@@ -117,26 +119,31 @@ class Reading(Handle, Mapping[int, bytes]):
         """Keys in order from *start* up to before *stop*; without bounds a set-like view of the mapping."""
         if start is None and stop is None:
             return super().keys()
-        return self._ranged(lambda view: view.iterate_keys(start, stop))
+        return self._ranged(lambda view: view.key_chunks(start, stop))
 
     def items(self, start: int | None = None, stop: int | None = None) -> Any:
         """(key, value) in key order, on one consistent view taken at the first step."""
         if start is None and stop is None:
             return _Items(self)
-        return self._ranged(lambda view: view.iterate_items(start, stop))
+        return self._ranged(lambda view: view.item_chunks(start, stop))
 
     def values(self, start: int | None = None, stop: int | None = None) -> Any:
         """Values in key order, on one consistent view taken at the first step."""
         if start is None and stop is None:
             return _Values(self)
-        return (value for _, value in self.items(start, stop))
+        return map(itemgetter(1), self.items(start, stop))
 
-    def _ranged(self, iterate: Callable[[View], Iterator[Any]]) -> Iterator[Any]:
-        with self.view() as view:
-            yield from iterate(view)
+    def _ranged(self, chunks: Callable[[View], Iterator[Iterable[Any]]]) -> Iterator[Any]:
+        """What is in the *chunks* of a view that is open from the first step to the last."""
+
+        def held() -> Iterator[Iterable[Any]]:
+            with self.view() as view:
+                yield from chunks(view)
+
+        return chain.from_iterable(held())
 
     def __iter__(self) -> Iterator[int]:
-        return self._ranged(lambda view: view.iterate_keys())
+        return self._ranged(lambda view: view.key_chunks())
 
     def __len__(self) -> int:
         return self._core.key_count  # type: ignore[no-any-return]
@@ -192,7 +199,7 @@ class _Items:
         return len(self._db)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        return self._db._ranged(lambda view: view.iterate_items())
+        return self._db._ranged(lambda view: view.item_chunks())
 
     def __contains__(self, item: object) -> bool:
         return isinstance(item, tuple) and len(item) == 2 and self._db.get(item[0], _ABSENT) == item[1]
@@ -208,7 +215,7 @@ class _Values:
         return len(self._db)
 
     def __iter__(self) -> Iterator[bytes]:
-        return (value for _, value in _Items(self._db))
+        return map(itemgetter(1), _Items(self._db))
 
 
 def _value_or(state: State, key: int, default: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ourdb.errors import InvalidArgumentError, SnapshotExistsError, SnapshotNotFoundError
 from ourdb.format import SLOT_LENGTH_MASK, SLOT_TOMBSTONE, record_span, slot_is_live, slot_offset
 from ourdb.index import Generation, open_generation
+from ourdb.iteration import chunks
 from ourdb.manifest import Manifest, SnapshotEntry
 from ourdb.position import Change, Position
 from ourdb.state import State, Verify
@@ -132,7 +133,7 @@ def listing(core: Any, storage: Storage, verify: Verify) -> list[SnapshotInfo]:
 
 def _pinned_bytes(state: State, others: list[State]) -> int:
     total = 0
-    for keys, slots in state.chunks(0, KEY_END):
+    for keys, slots in chunks(state, 0, KEY_END):
         shown = [other.slots_of(keys) for other in others]
         if slots in shown:
             continue
@@ -151,7 +152,7 @@ def differences(first: State, second: State) -> Iterator[Change]:
 
 def _differing(first: State, second: State) -> Iterator[tuple[int, int, int]]:
     """(key, slot, slot in *second*) of the keys of *first* whose slots differ."""
-    for keys, slots in first.chunks(0, KEY_END):
+    for keys, slots in chunks(first, 0, KEY_END):
         others = second.slots_of(keys)
         if slots == others:
             continue

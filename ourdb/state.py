@@ -13,7 +13,6 @@ Invariants
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, SupportsIndex
 from zlib import crc32
@@ -28,7 +27,6 @@ from ourdb.format import (
     RECORD_BYTES,
     SLOT_LENGTH_MASK,
     SLOT_LONG,
-    SLOT_TOMBSTONE,
     RecordHeader,
     slot_is_live,
     slot_offset,
@@ -38,8 +36,6 @@ from ourdb.relocation import Relocations
 from ourdb.segment import Table
 
 Verify = Literal["first", "always", "never"]
-_CHUNK_BYTES_MAX = 1 << 20
-_length_of = SLOT_LENGTH_MASK.__and__
 _unpack = RECORD.unpack_from
 
 
@@ -212,72 +208,6 @@ class State:
                     continue
             append(self.value(key, slot) if slot_is_live(slot) else default)
         return values
-
-    # ---- iteration, on a frozen state ----
-
-    def chunks(self, start: int, stop: int) -> Iterator[tuple[Sequence[int], list[int]]]:
-        """Keys and slots in key order; slots may be 0 or a tombstone's."""
-        for keys, slots, _ in self._chunks(start, stop):
-            yield keys, slots
-
-    def _chunks(self, start: int, stop: int) -> Iterator[tuple[Sequence[int], list[int], bool]]:
-        """`chunks`, and whether a chunk is one of the dense window without newer slots in it."""
-        overlay = self.overlay
-        extra = sorted(key for key in overlay if start <= key < stop) if overlay else []
-        at = 0
-        for keys, slots in self.generation.spans(start, stop):
-            low = bisect_left(extra, keys[0], at)
-            if low > at:
-                yield extra[at:low], [overlay[key] for key in extra[at:low]], False
-            at = bisect_right(extra, keys[-1], low)
-            newer = {key: overlay[key] for key in extra[low:at]}
-            if not newer:
-                yield keys, slots, isinstance(keys, range)
-                continue
-            merged = dict(zip(keys, slots, strict=True)) | newer
-            ordered = sorted(merged)
-            yield ordered, [merged[key] for key in ordered], False
-        for low in range(at, len(extra), 512):
-            part = extra[low : low + 512]
-            yield part, [overlay[key] for key in part], False
-
-    def live_slots(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """(key, slot) of the keys that hold a value, in key order."""
-        for keys, slots in self.chunks(start, stop):
-            for key, slot in zip(keys, slots, strict=True):
-                if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE:
-                    yield key, slot
-
-    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        """(key, value) in key order, each checked as the verify mode asks."""
-        for keys, slots, dense in self._chunks(start, stop):
-            step = len(slots)
-            if dense:  # no more values at once than so many bytes
-                step = max(1, step * _CHUNK_BYTES_MAX // max(sum(map(_length_of, slots)), _CHUNK_BYTES_MAX))
-            for at in range(0, len(slots), step):
-                some_keys, some_slots = keys[at : at + step], slots[at : at + step]
-                values = self._checked_values(some_keys, some_slots) if dense else None
-                if values is not None:
-                    yield from zip(some_keys, values, strict=True)
-                    continue
-                for key, slot in zip(some_keys, some_slots, strict=True):
-                    if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE:
-                        yield key, self.value(key, slot)
-
-    def _checked_values(self, keys: Sequence[int], slots: list[int]) -> list[bytes] | None:
-        """Values of a chunk whose records all were checked; None where one was not (or holds no value)."""
-        first = keys[0] - self.first
-        if self.checked.count(1, first, first + len(slots)) != len(slots):
-            return None
-        maps = self.maps
-        if slots[0] >> 48 == slots[-1] >> 48 == max(slots) >> 48 == min(slots) >> 48:
-            data = maps[slots[0] >> 48]
-            if data is None:
-                return None
-            return [data[(at := (slot >> 17 & 0x7FFFFFF8) + 40) : at + (slot & 0xFFFFF)] for slot in slots]
-        if any(maps[index] is None for index in {slot >> 48 for slot in slots}):
-            return None
-        return [maps[slot >> 48][(at := (slot >> 17 & 0x7FFFFFF8) + 40) : at + (slot & 0xFFFFF)] for slot in slots]
 
     def slots_of(self, keys: Sequence[int]) -> list[int]:
         """Slots of sorted *keys*, 0 where a key was never seen."""

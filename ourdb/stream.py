@@ -22,7 +22,7 @@ from ourdb.format import VALUE_BYTES_MAX
 from ourdb.manifest import read as read_manifest
 from ourdb.position import Position
 from ourdb.progress import Progress, go_on
-from ourdb.view import KEY_END, View
+from ourdb.view import View
 from ourdb.writer import Writer
 
 DUMP_MAGIC = b"OURDBDMP"
@@ -74,7 +74,7 @@ def dump(view: View, file: BinaryIO, progress: Progress | None = None) -> int:
     _check_binary(file, "write")
     sink = _Sink(file)
     sink.start(_header_of(view))
-    for key, value in view.state.items(0, KEY_END):
+    for key, value in view.iterate_items():
         if sink.add(key, value) and not go_on(progress, "dump", sink.count, len(view), "keys"):
             return sink.count
     sink.finish()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
 from ourdb.codecs import codec_numbered
 from ourdb.errors import InvalidArgumentError, RecordNotFoundError, StoreClosedError
 from ourdb.format import slot_is_live
+from ourdb.iteration import item_chunks, key_chunks
 from ourdb.position import Position, Record
 from ourdb.state import State, checked_key
 
@@ -110,14 +112,21 @@ class View(Mapping[int, bytes]):
             raise RecordNotFoundError(f"{self._name}: key {number} holds no value")
         return record_of(state, number, slot, self._epoch_of)
 
+    def key_chunks(self, start: int | None = None, stop: int | None = None) -> Iterator[Iterable[int]]:
+        """`iterate_keys`, in chunks of at most a page of the index."""
+        return key_chunks(self.state, *key_range(start, stop))
+
+    def item_chunks(self, start: int | None = None, stop: int | None = None) -> Iterator[Iterable[tuple[int, bytes]]]:
+        """`iterate_items`, in chunks of at most a page of the index."""
+        return item_chunks(self.state, *key_range(start, stop))
+
     def iterate_keys(self, start: int | None = None, stop: int | None = None) -> Iterator[int]:
         """Keys that hold a value, in order, from *start* up to before *stop*."""
-        state = self.state
-        return (key for key, _ in state.live_slots(*key_range(start, stop)))
+        return chain.from_iterable(self.key_chunks(start, stop))
 
     def iterate_items(self, start: int | None = None, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
         """(key, value) in key order, from *start* up to before *stop*."""
-        return self.state.items(*key_range(start, stop))
+        return chain.from_iterable(self.item_chunks(start, stop))
 
     def __enter__(self) -> View:
         return self
