@@ -72,7 +72,7 @@ class IndexedLog(LogTail):
             due = self._hint_start + _HINT_BYTES
             if self.tail >= due and not self._hint_is_due():
                 due = self.tail + _HINT_BYTES  # large records: their hints come later
-            self._limit = min(self._capacity, max(due, self.tail + 4096))
+            self._limit = min(self._warm, max(due, self.tail + 4096))
 
     def _hint_is_due(self) -> bool:
         since = self.tail - self._hint_start
@@ -119,6 +119,7 @@ class IndexedLog(LogTail):
         self.begun = done.sequence
         self.key_count = self._count_keys()
         self.tail, self.sequence = done.offset, done.sequence
+        self._warm = done.offset  # what follows is zeros again before it is stored to
         self._unsettled = None
         self._live_bytes = None  # counted anew
 

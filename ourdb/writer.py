@@ -98,13 +98,15 @@ class Writer(IndexedLog):
                     previous = live.table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0
                     head = _pack_body(length, key, META_PUT, sequence, previous, _time_ns())
                     try:
-                        if length <= MAP_VALUE_MAX:
+                        data = self._map
+                        if length <= _JOIN_VALUE_MAX:
                             body = head + value
-                            data = self._map
                             data[tail + 4 : tail + 40 + length] = body
                             _store_crc(data, tail, crc32(body, self._seed))
                         else:
-                            self._store_large(tail, head, value)
+                            data[tail + 4 : tail + 40] = head
+                            data[tail + 40 : tail + 40 + length] = value
+                            _store_crc(data, tail, crc32(value, crc32(head, self._seed)))
                         self.begun = sequence
                         live.overlay[key] = self._slot_base | tail << 17 | length
                         self._remember(key)
@@ -124,17 +126,6 @@ class Writer(IndexedLog):
             finally:
                 lock.release()
         return self._set_long(key, value, codec)
-
-    def _store_large(self, tail: int, head: bytes, value: bytes) -> None:
-        """Store a record by a write call; after an error nothing of it can be taken for a record."""
-        crc = crc32(value, crc32(head, self._seed)).to_bytes(4, "little")
-        file = self._file
-        assert file is not None
-        try:
-            file.write_parts([crc + head, value, PADDING[-len(value) & 7]], tail)
-        except OSError as error:
-            self._take_back(tail, error)
-            raise
 
     def checked_value(self, value: object, key: object) -> bytes:
         """*value* as bytes of an allowed length. InvalidArgumentError otherwise."""
@@ -244,6 +235,8 @@ class Writer(IndexedLog):
         """Append a put or delete that is a commit of its own. The lock must be held."""
         length = len(payload)
         self._room(record_span(length), freeing=meta & 0xFF == DELETE)
+        if length <= MAP_VALUE_MAX:
+            self._warm_ahead(self.tail + record_span(length))
         old = self.live.slot(key)
         tail, sequence = self.tail, self.sequence + 1
         head = _pack_body(length, key, meta, sequence, self._location(old), _time_ns())
