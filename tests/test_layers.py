@@ -46,6 +46,8 @@ LAYERS: dict[str, list[set[str]]] = {
     "vfsdb": [
         {"errors"},
         {"database", "interface", "records", "stores.__init__"},
+        {"acl", "locks"},
+        {"access"},
         {"writeset"},
         {"__init__"},
     ],

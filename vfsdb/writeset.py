@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from vfsdb.interface import Event
 from vfsdb.records import Counters, FreePage, Inode, Page
 
 
@@ -24,6 +25,8 @@ class WriteSet(Protocol):
     """
 
     now_ns: int  # one stamp an operation, of the coarse real-time clock
+    events: list[Event]  # what observers are told after the commit; those of a savepoint go with it
+    raises_epoch: bool  # whether the commit changes what a resolved directory path may mean
 
     def inode(self, ino: int) -> Inode:
         """The inode. ESTALE where there is none, CorruptionError for damage."""
