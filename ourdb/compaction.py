@@ -477,7 +477,7 @@ class _Step:
                 self._output = None
             unused = {entry.generation for entry in old.snapshots} - {entry.generation for entry in snapshots}
             for name in unused - {live.generation.name}:
-                writer.storage.remove(name)
+                writer.remove_if_there(name)
             if old.relocations and old.relocations != self._relocations:
                 writer.remove_if_there(relocation_name(old.relocations))
             writer.checkpoint_if_full()

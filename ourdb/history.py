@@ -73,7 +73,9 @@ class History(Reading):
         return snapshot.listing(self._core, self._storage, self._verify)
 
     def open_snapshot(self, name: str) -> Snapshot:
-        """A read-only view of the snapshot; close it when done."""
+        """A read-only view of the snapshot; close it when done. Where its index was lost, O(records)."""
+        if not snapshot.is_indexed(self._core, self._storage, name):
+            self.refresh()  # a reader may be behind a compaction that wrote the index anew
         opened = snapshot.open_view(self._core, self._storage, name, self._verify, self._views.discard)
         self._views.add(opened)
         return opened

@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -265,11 +265,11 @@ def generation_names(storage: Storage) -> list[str]:
     return sorted(names, reverse=True)
 
 
-def next_name(storage: Storage) -> str:
-    """A name newer than every generation that is there."""
-    for name in generation_names(storage):
+def next_name(storage: Storage, named: Iterable[str] = ()) -> str:
+    """A name newer than every generation that is there, and than those *named* elsewhere."""
+    for name in sorted({*generation_names(storage), *named}, reverse=True):
         try:
             return f"{PREFIX}{int(name[len(PREFIX) : -len(SUFFIX)], 16) + 1:016x}{SUFFIX}"
         except ValueError:
-            continue  # a stranger's file
+            continue  # a stranger's file, or the index of a snapshot written anew
     return f"{PREFIX}{1:016x}{SUFFIX}"

@@ -319,7 +319,7 @@ class IndexedLog(LogTail):
         self._hint_to_tail()
         self._sync_active()
         old = self.live
-        name = next_name(self.storage)
+        name = next_name(self.storage, [entry.generation for entry in self.manifest.snapshots])
         statistics = self.statistics()
         position = self.index_position()
 

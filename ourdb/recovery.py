@@ -1,4 +1,4 @@
-"""Open: manifest -> newest usable index generation -> the log past it. Writes nothing.
+"""Open: manifest -> newest usable index generation -> deltas -> the log past it. Writes nothing.
 
 Invariants
 ----------
@@ -6,6 +6,8 @@ Invariants
 * Below the watermark anything that does not check is a CorruptionError; above it the first record
   that does not check ends the log (a torn tail; the writer cuts it before its first append).
 * Generations, deltas, hints and the state sidecar only save time: without them the log is replayed.
+* Deltas speak of records that the generation has seen, so they come before the log past it: a later
+  segment may have taken the table index of one that compaction took away, and then slots repeat.
 """
 
 from __future__ import annotations
@@ -179,11 +181,11 @@ def _load_from(
     result = Loaded(manifest, None, 0, 0, NO_ORIGIN, rebuilt=rebuild, warnings=warnings)  # type: ignore[arg-type]
     result.sequence = start.sequence
     try:
+        for compaction in range(start.compactions + 1, manifest.compactions + 1) if not rebuild else ():
+            _apply_delta(storage, uuid, loader, compaction)
         for entry in manifest.log:
             if entry.number >= start.number:
                 _replay_segment(storage, loader, entry, base, result, accept)
-        for compaction in range(start.compactions + 1, manifest.compactions + 1) if not rebuild else ():
-            _apply_delta(storage, uuid, loader, compaction)
     except CorruptionError as error:
         if generation is not None and error.file == generation.path:
             raise _IndexDamageError(str(error)) from None

@@ -5,6 +5,7 @@ Invariants
 * A snapshot's generation names records that exist: compaction moves them, writes the generation anew
   (``snapshot-*.idx``) with their new slots, and switches both in one manifest.
 * A generation written anew serves its snapshot alone; recovery never starts from it.
+* It is a hint: where it is missing, damaged or another moment's, the log says what the snapshot shows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ourdb.errors import InvalidArgumentError, SnapshotExistsError, SnapshotNotFoundError
+from ourdb.as_of import index_as_of
+from ourdb.errors import CorruptionError, InvalidArgumentError, SnapshotExistsError, SnapshotNotFoundError
 from ourdb.format import SLOT_LENGTH_MASK, SLOT_TOMBSTONE, record_span, slot_is_live, slot_offset
 from ourdb.index import Generation, open_generation
 from ourdb.iteration import chunks
@@ -80,27 +82,35 @@ def remove(writer: Writer, name: str) -> None:
         writer.publish(writer.manifest.next_version(snapshots=kept))
         used = {entry.generation for entry in kept} | {writer.live.generation.name}
         if gone.generation not in used:
-            writer.storage.remove(gone.generation)
+            writer.remove_if_there(gone.generation)
 
 
 def snapshot_state(live: State, storage: Storage, entry: SnapshotEntry, verify: Verify) -> State:
-    """The state that a snapshot shows, on the segments of *live*."""
-    generation: Generation = open_generation(storage, entry.generation)
+    """The state that a snapshot shows, on the segments of *live*. Without its index O(records)."""
+    generation = _generation_of(storage, entry)
+    if generation is None:
+        generation = index_as_of(live.table, entry.sequence)
     return State(generation, {}, live.table, live.relocations, verify, live.value_bytes_max)
+
+
+def _generation_of(storage: Storage, entry: SnapshotEntry) -> Generation | None:
+    """The index of a snapshot; None where it is missing, damaged at its head, or of another moment."""
+    try:
+        generation = open_generation(storage, entry.generation)
+    except (CorruptionError, FileNotFoundError):
+        return None
+    position = generation.header.position
+    return generation if (position.epoch, position.sequence) == (entry.epoch, entry.sequence) else None
+
+
+def is_indexed(core: Any, storage: Storage, name: str) -> bool:
+    """Whether the file with the index of the snapshot *name* is there."""
+    return entry_named(core.manifest, _checked_name(name), storage.path).generation in storage.names()
 
 
 def open_view(core: Any, storage: Storage, name: str, verify: Verify, on_close: Callable[[View], None]) -> Snapshot:
     """A read-only view of the snapshot *name*."""
     name = _checked_name(name)
-    try:
-        return _open_view(core, storage, name, verify, on_close)
-    except FileNotFoundError:
-        if not core.refresh():
-            raise  # a reader was behind a compaction that wrote the snapshot's index anew
-    return _open_view(core, storage, name, verify, on_close)
-
-
-def _open_view(core: Any, storage: Storage, name: str, verify: Verify, on_close: Callable[[View], None]) -> Snapshot:
     with core.lock:
         manifest = core.manifest
         entry = entry_named(manifest, name, storage.path)

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ourdb.as_of import index_as_of
 from ourdb.errors import CorruptionError
-from ourdb.format import (
-    DELETE,
-    SEGMENT_HEADER,
-    length_class,
-    pack_slot,
-    slot_is_live,
-    slot_offset,
-)
-from ourdb.index import NO_ORIGIN, Generation, IndexHeader, IndexPosition, empty_generation, open_generation
-from ourdb.index_writer import fold, write_generation
-from ourdb.logcheck import header_chain
+from ourdb.format import slot_is_live
+from ourdb.index import NO_ORIGIN, IndexHeader, IndexPosition, open_generation
+from ourdb.index_writer import write_generation
 from ourdb.manifest import Manifest, SnapshotEntry
-from ourdb.scan import Replay
 from ourdb.segment import Table
 from ourdb.snapshot import PREFIX, SUFFIX
 from ourdb.storage import Storage
-
-_FOLD_AT = 1 << 20
 
 
 def snapshot_again(storage: Storage, manifest: Manifest, entry: SnapshotEntry) -> SnapshotEntry:
@@ -31,9 +21,7 @@ def snapshot_again(storage: Storage, manifest: Manifest, entry: SnapshotEntry) -
     O(records) time, O(2^20 keys + index bytes) memory. Durable on return.
     """
     uuid = bytes.fromhex(manifest.uuid)
-    table = Table(storage, uuid, manifest.segments)
-    generation, overlay = _newest_at(storage, manifest, table, entry.sequence)
-    generation = fold(generation, overlay) if overlay else generation
+    generation = index_as_of(Table(storage, uuid, manifest.segments), entry.sequence)
     keys = sum(slot_is_live(slot) for _, slots in generation.spans(0, 1 << 32) for slot in slots)
     old = _old_header(storage, entry)
 
@@ -43,14 +31,16 @@ def snapshot_again(storage: Storage, manifest: Manifest, entry: SnapshotEntry) -
         next_key = manifest.next_key if old is None else old.next_key
         return header._replace(uuid=uuid, position=position, next_key=next_key, key_count=keys, followed=followed)
 
-    name = _free_name(storage)
+    name = _free_name(storage, manifest)
     write_generation(storage, name, generation, {}, complete, {})
     return replace(entry, generation=name, keys=keys)
 
 
-def _free_name(storage: Storage) -> str:
+def _free_name(storage: Storage, manifest: Manifest) -> str:
+    """A name that no other moment's slots ever had: they change with compactions alone."""
     names = set(storage.names())
-    return next(name for serial in range(1 << 32) if (name := f"{PREFIX}again-{serial}{SUFFIX}") not in names)
+    start = f"{PREFIX}{manifest.compactions:010x}-again-"
+    return next(name for serial in range(1 << 32) if (name := f"{start}{serial}{SUFFIX}") not in names)
 
 
 def _old_header(storage: Storage, entry: SnapshotEntry) -> IndexHeader | None:
@@ -58,27 +48,3 @@ def _old_header(storage: Storage, entry: SnapshotEntry) -> IndexHeader | None:
         return open_generation(storage, entry.generation).header
     except (CorruptionError, FileNotFoundError, ValueError):
         return None
-
-
-def _newest_at(
-    storage: Storage, manifest: Manifest, table: Table, sequence_max: int
-) -> tuple[Generation, dict[int, int]]:
-    generation = empty_generation(bytes.fromhex(manifest.uuid))
-    overlay: dict[int, int] = {}
-    for entry in manifest.segments:
-        segment = table.segment(entry.index)
-        end = entry.end
-        if end is None:
-            replay = Replay(segment, SEGMENT_HEADER.size, entry.first - 1, len(segment.map), lambda commit: True)
-            end = replay.run().offset
-        for offset, header in header_chain(segment, end):
-            if header.kind > DELETE or header.sequence > sequence_max:
-                continue
-            old = overlay.get(header.key)
-            old = generation.lookup(header.key) if old is None else old
-            if old and table.header_at(old >> 48, slot_offset(old))[0].sequence > header.sequence:
-                continue
-            overlay[header.key] = pack_slot(entry.index, offset, length_class(header.meta, header.length))
-            if len(overlay) >= _FOLD_AT:
-                generation, overlay = fold(generation, overlay), {}
-    return generation, overlay

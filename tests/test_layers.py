@@ -21,7 +21,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"salvage", "scan"},
         {"logcheck", "relocation", "rescue"},
         {"rewrite", "sidecars", "state"},
-        {"fastpath", "iteration", "recovery"},
+        {"as_of", "fastpath", "iteration", "recovery"},
         {"view"},
         {"accounting", "agreement", "follow", "reserve", "tail"},
         {"indexing"},

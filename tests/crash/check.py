@@ -3,6 +3,7 @@
 Right is the content after any one of the steps ACK to START, whole; with ACK 0 an empty or half-made
 directory opens as empty. The store must say the same to a reader, to a writer that recovers it, and to
 the next one; and it must take new commits. A server reads lines ``DIR<TAB>ACK<TAB>START``.
+With ``--sidecars`` hints are lost as well (`tests.crash.sidecars`), chosen by what the directory holds.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ourdb.errors import NotAStoreError
+from ourdb.storage import DiskStorage
 from ourdb.store import OurDB
-from tests.crash import story
+from tests.crash import sidecars, story
 
 COUNT_MAX = 400
 RECOVERED = b"recovered"
@@ -107,9 +109,19 @@ def recover(kind: str, path: str) -> None:
         db.delete(story.SCRATCH_KEY)
 
 
-def failure_of(kind: str, path: str, low: int, high: int) -> str:
+def check_sidecars(kind: str, path: str) -> None:
+    """Raises where a copy of the store without some hint says anything else."""
+    files = sidecars.files_of(DiskStorage(path))
+    if "MANIFEST" in files:
+        for _ in sidecars.check_losses(kind, files, sidecars.chance_of(files)):
+            pass
+
+
+def failure_of(kind: str, path: str, low: int, high: int, *, lose_sidecars: bool = False) -> str:
     """What is wrong with the store, on one line; "" for nothing."""
     try:
+        if lose_sidecars:
+            check_sidecars(kind, path)
         check(kind, path, low, high)
     except Exception as error:
         trace = error.__traceback__
@@ -117,7 +129,8 @@ def failure_of(kind: str, path: str, low: int, high: int) -> str:
         while trace is not None:
             places.append(f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}")
             trace = trace.tb_next
-        return f"{type(error).__name__}: {error} [{' '.join(places[-5:])}]".replace("\n", " ")
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        return f"{type(error).__name__}: {notes} {error!s:.300} [{' '.join(places[-5:])}]".replace("\n", " ")
     return ""
 
 
@@ -129,18 +142,19 @@ def main() -> int:
     parser.add_argument("start", nargs="?", type=int, default=COUNT_MAX)
     parser.add_argument("--server", action="store_true")
     parser.add_argument("--recover", action="store_true")
+    parser.add_argument("--sidecars", action="store_true")
     chosen = parser.parse_args()
     if chosen.recover:
         recover(chosen.kind, chosen.dir)
         return 0
     if not chosen.server:
-        problem = failure_of(chosen.kind, chosen.dir, chosen.ack, chosen.start)
+        problem = failure_of(chosen.kind, chosen.dir, chosen.ack, chosen.start, lose_sidecars=chosen.sidecars)
         if problem:
             print(problem, file=sys.stderr)
         return 1 if problem else 0
     for line in sys.stdin:
         path, ack, start = line.rstrip("\n").split("\t")
-        problem = failure_of(chosen.kind, path, int(ack), int(start))
+        problem = failure_of(chosen.kind, path, int(ack), int(start), lose_sidecars=chosen.sidecars)
         print(f"FAIL {problem}" if problem else "OK", flush=True)
     return 0
 
