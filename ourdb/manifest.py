@@ -1,6 +1,8 @@
 """The manifest: which segments, snapshots and settings make up the store. `switch` is the commit.
 
-One line ``OURDB-MANIFEST <format> <crc32 hex> <bytes>`` and a JSON object of that many bytes.
+One line ``OURDB-MANIFEST <format> <crc32 hex> <bytes>`` and a JSON object of that many bytes. The checksum of
+format 1 covers the object; that of every later format covers all of the file but its own digits, so that a
+damaged format number is never taken for a newer format.
 
 Invariants
 ----------
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import NoReturn
 from zlib import crc32
 
 from ourdb.errors import CorruptionError, FormatVersionError
@@ -145,7 +148,11 @@ class Manifest:
 
 def encode(manifest: Manifest) -> bytes:
     """The manifest as bytes."""
-    body = json.dumps(asdict(manifest), separators=(",", ":"), sort_keys=True).encode()
+    return framed(json.dumps(asdict(manifest), separators=(",", ":"), sort_keys=True).encode())
+
+
+def framed(body: bytes) -> bytes:
+    """A manifest file with the JSON *body*."""
     return b"%s %d %08x %d\n%s\n" % (_MAGIC, FORMAT_VERSION, crc32(body), len(body), body)
 
 
@@ -153,14 +160,12 @@ def decode(data: bytes, file: str) -> Manifest:
     """Raises CorruptionError for damage, FormatVersionError for a newer format."""
     head, _, body = data.partition(b"\n")
     words = head.split(b" ")
-    if len(words) != 4 or words[0] != _MAGIC or not words[1].isdigit() or len(words[1]) > 9:
+    if len(words) < 4 or words[0] != _MAGIC or not words[1].isdigit() or len(words[1]) > 9:
         raise CorruptionError("the manifest has no valid first line; `ourdb repair` can rebuild it", file, 0)
-    if int(words[1]) > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{file}: store format {int(words[1])}, this ourdb reads up to {FORMAT_VERSION}; use a newer ourdb"
-        )
+    if words[1] != b"%d" % FORMAT_VERSION:
+        _check_newer(data, words, file)
     body = body[:-1]
-    if words[3] != b"%d" % len(body) or words[2] != b"%08x" % crc32(body):
+    if len(words) > 4 or words[3] != b"%d" % len(body) or words[2] != b"%08x" % crc32(body):
         raise CorruptionError(
             "the manifest's checksum does not match; `ourdb repair` can rebuild it", file, len(head) + 1
         )
@@ -168,6 +173,22 @@ def decode(data: bytes, file: str) -> Manifest:
         return _from_json(json.loads(body))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptionError(f"the manifest lacks what belongs in it ({error!r:.80})", file, len(head) + 1) from None
+
+
+def _check_newer(data: bytes, words: list[bytes], file: str) -> NoReturn:
+    """Tell a newer format from damage: its checksum covers the whole file, that of version 1 the JSON alone."""
+    at = sum(map(len, words[:2])) + 2
+    version = int(words[1])
+    if version > FORMAT_VERSION and words[2] == b"%08x" % crc32(data[at + len(words[2]) :], crc32(data[:at])):
+        raise FormatVersionError(
+            f"{file}: store format {version}, this ourdb reads up to {FORMAT_VERSION}; use a newer ourdb"
+        )
+    raise CorruptionError(
+        f"the manifest's first line says format {version}, and its checksum does not agree; `ourdb repair` can "
+        "rebuild it",
+        file,
+        len(_MAGIC) + 1,
+    )
 
 
 def _from_json(raw: dict[str, object]) -> Manifest:

@@ -11,13 +11,12 @@ import uuid as uuids
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
-from zlib import crc32
 
 from ourdb import index as indexes
 from ourdb import manifest as manifests
 from ourdb.delta import delta_number
 from ourdb.errors import CorruptionError, FormatVersionError, OurDBError
-from ourdb.format import FORMAT_VERSION, SEGMENT_HEADER, SEGMENT_MOVED, TABLE_INDEX_MAX
+from ourdb.format import SEGMENT_HEADER, SEGMENT_MOVED, TABLE_INDEX_MAX
 from ourdb.index import IndexHeader
 from ourdb.manifest import Manifest, Retention, SegmentEntry, Settings
 from ourdb.opening import Wanted, checked_settings
@@ -119,9 +118,8 @@ def _remains(storage: Storage, uuid: bytes) -> Manifest | None:
     """The damaged manifest, or the next one, where all its fields can still be read."""
     for name in (manifests.NAME, manifests.TEMPORARY):
         body = _body(storage, name)
-        head = b"OURDB-MANIFEST %d %08x %d\n" % (FORMAT_VERSION, crc32(body), len(body))
         try:
-            found = manifests.decode(head + body + b"\n", name)
+            found = manifests.decode(manifests.framed(body), name)
             checked_settings(Wanted(**_settings_fields(asdict(found.settings))), Settings())
         except (OurDBError, KeyError, TypeError, ValueError, AttributeError):
             continue

@@ -21,11 +21,14 @@ COMMIT_FLAG = 1
 
 
 def read_manifest(store):
-    head, _, rest = (store / "MANIFEST").read_bytes().partition(b"\n")
-    magic, version, checksum, length = head.split()
+    data = (store / "MANIFEST").read_bytes()
+    head, _, rest = data.partition(b"\n")
+    magic, version, checksum, length = head.split(b" ")[:4]
+    assert magic == b"OURDB-MANIFEST", "no manifest"
+    newer = int(version) > 1 and zlib.crc32(data.replace(checksum, b"", 1)) == int(checksum, 16)
+    assert not newer, "made by a newer ourdb"
     body = rest[: int(length)]
-    assert magic == b"OURDB-MANIFEST" and int(version) == 1, "no manifest of version 1"
-    assert zlib.crc32(body) == int(checksum, 16), "the manifest is damaged"
+    assert version == b"1" and zlib.crc32(body) == int(checksum, 16), "the manifest is damaged"
     return json.loads(body)
 
 

@@ -13,9 +13,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
+import ourdb
 from ourdb.errors import (
     CorruptionError,
     ForkedError,
@@ -31,6 +33,7 @@ from ourdb.errors import (
 )
 from ourdb.store import OurDB
 from ourdb.testing import MemoryStorage
+from tests import standalone_reader
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
 
@@ -296,11 +299,48 @@ def test_store_of_a_newer_version_is_refused(db: OurDB, mode: Any) -> None:
     path = Path(db.path)
     db.close()
     good = (path / "MANIFEST").read_bytes()
-    (path / "MANIFEST").write_bytes(good.replace(b"MANIFEST 1 ", b"MANIFEST 2 ", 1))
+    (path / "MANIFEST").write_bytes(newer_manifest())
     before = bytes_of(path)
     with pytest.raises(FormatVersionError, match=f"{path}.*newer|{path}.*2.*up to 1"):
         OurDB(path, mode)
     assert bytes_of(path) == before
+    with pytest.raises(AssertionError, match="newer"):
+        standalone_reader.read_store(path)
+    (path / "MANIFEST").write_bytes(good)
+
+
+def newer_manifest() -> bytes:
+    """A manifest as a later format may have it: the checksum covers all of the file but its own digits."""
+    head, tail = b"OURDB-MANIFEST 2 ", b" 5 new\nwhatever\n"
+    return b"%s%08x%s" % (head, crc32(head + tail), tail)
+
+
+@pytest.mark.parametrize("word", [b"0", b"2", b"3", b"9", b"11", b"01", b"1000000000", b"q", b""])
+def test_damaged_version_digit_is_damage_and_no_newer_format(db: OurDB, word: bytes) -> None:
+    path = Path(db.path)
+    db.close()
+    good = (path / "MANIFEST").read_bytes()
+    (path / "MANIFEST").write_bytes(good.replace(b"MANIFEST 1 ", b"MANIFEST %s " % word, 1))
+    for mode in ("r", "w", "c"):
+        with pytest.raises(CorruptionError, match=f"{path}/MANIFEST") as caught:
+            OurDB(path, mode)  # type: ignore[arg-type]
+        assert caught.value.offset in (0, 15)
+    assert [finding.severity for finding in ourdb.verify(path).findings] == ["error"]
+    with pytest.raises((AssertionError, ValueError)):
+        standalone_reader.read_store(path)
+    (path / "MANIFEST").write_bytes(good)
+
+
+def test_damage_in_a_newer_manifest_is_damage(db: OurDB) -> None:
+    path = Path(db.path)
+    db.close()
+    good = (path / "MANIFEST").read_bytes()
+    for at in range(len(newer_manifest())):
+        newer = bytearray(newer_manifest())
+        newer[at] ^= 0x01
+        (path / "MANIFEST").write_bytes(newer)
+        with pytest.raises(CorruptionError, match=f"{path}/MANIFEST"):
+            OurDB(path, "r")
     (path / "MANIFEST").write_bytes(good)
 
 
