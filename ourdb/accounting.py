@@ -7,20 +7,46 @@ from ourdb.format import (
     SLOT_TOMBSTONE,
     slot_offset,
 )
+from ourdb.iteration import chunks
 from ourdb.state import State
 
 
 def overlay_statistics(state: State) -> dict[int, int]:
-    """Live bytes a segment: the generation's table, corrected by the overlay. O(overlay)."""
+    """Live bytes a segment: the generation's table, corrected by the overlay. O(overlay).
+
+    O(index) where the generation was folded in memory, which counts nothing.
+    """
+    if not state.generation.name:
+        return counted_statistics(state)
     live = state.generation.statistics()
-    olds = [state.generation.lookup(key) for key in state.overlay]
+    seen = _segments_of(state)
+    olds = [slot for key in state.overlay if (slot := state.generation.lookup(key)) >> 48 in seen]
     entries = state.table.entries
     for sign, group in ((-1, olds), (1, list(state.overlay.values()))):
-        known = [slot for slot in group if slot >> 48 in entries]  # others were compacted away since
-        for index, size in spans_by_index(state, known).items():
+        for index, size in spans_by_index(state, group).items():
             number = entries[index].number
             live[number] = live.get(number, 0) + sign * size
     return {number: size for number, size in live.items() if state.table.has_number(number)}
+
+
+def _segments_of(state: State) -> set[int]:
+    """Table indexes that mean the same to the generation as now: others were compacted away since, or taken again."""
+    position = state.generation.header.position
+    return {
+        index
+        for index, entry in state.table.entries.items()
+        if (entry.moved <= position.compactions if entry.moved else entry.number <= position.number)
+    }
+
+
+def counted_statistics(state: State) -> dict[int, int]:
+    """Live bytes a segment, counted slot by slot. O(index)."""
+    live: dict[int, int] = {}
+    for _, slots in chunks(state, 0, 1 << 32):
+        for index, size in spans_by_index(state, slots).items():
+            number = state.table.entries[index].number
+            live[number] = live.get(number, 0) + size
+    return live
 
 
 def spans_by_index(state: State, slots: list[int]) -> dict[int, int]:

@@ -394,7 +394,8 @@ class _Step:
         self._generations: dict[str, str] = {}
         for serial, (old_name, moved) in enumerate(self._snapshot_moves.items()):
             shown = next(state for entry, state in snapshots if entry.generation == old_name)
-            name = f"{snapshot.PREFIX}{self._compaction:010x}-{serial}{snapshot.SUFFIX}"
+            assert self._output is not None  # which took a number for good: an attempt cut off used another name
+            name = f"{snapshot.PREFIX}{self._output.number:010x}-{serial}{snapshot.SUFFIX}"
             old_header = shown.generation.header
 
             def complete(header: IndexHeader, old: IndexHeader = old_header) -> IndexHeader:

@@ -7,6 +7,8 @@ from collections import Counter
 
 import pytest
 
+from ourdb import recovery
+from ourdb.accounting import counted_statistics
 from ourdb.store import OurDB
 from ourdb.testing import CrashStorage, MemoryStorage
 from tests.crash import sidecars, story
@@ -42,6 +44,24 @@ def test_store_answers_the_same_without_any_hint_or_with_older_ones(kind: str) -
     for seed, files in enumerate(states * 2):
         lost.update(sidecars.check_losses(kind, files, random.Random(seed)))
     assert {what.split()[-1] for what in lost} == {way.split()[-1] for way in sidecars.WAYS}
+
+
+def test_index_folded_in_memory_while_it_is_rebuilt_counts_live_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "_FOLD_AT", 4)
+    storage = MemoryStorage()
+    with OurDB("x", storage=storage, **OPTIONS) as db:
+        for number in range(60):
+            db.set(number % 25, b"%d" % number * 90)
+        expected = dict(db.items())
+    for name in [name for name in storage.names() if name.endswith(".idx")]:
+        storage.remove(name)
+    with OurDB("x", storage=storage, **OPTIONS) as db:
+        assert db._core.live.generation.count
+        db.set(25, b"more")
+        with db._core.lock:
+            assert db._core.statistics() == counted_statistics(db._core.live)
+        db.compact()
+        assert dict(db.items()) == {**expected, 25: b"more"}
 
 
 def snapshots_of(db: OurDB) -> dict[str, dict[int, bytes]]:
@@ -111,7 +131,7 @@ def test_index_of_another_moment_under_a_snapshots_name_is_not_believed() -> Non
         assert snapshots_of(db) == expected
 
 
-def test_old_index_and_delta_do_not_move_a_newer_record_at_the_same_slot() -> None:
+def test_old_index_and_delta_say_nothing_of_a_newer_record_at_the_same_slot() -> None:
     storage = KeepingStorage()
     db = OurDB("x", storage=storage, **OPTIONS)
     for key in range(1, 40):
@@ -132,3 +152,5 @@ def test_old_index_and_delta_do_not_move_a_newer_record_at_the_same_slot() -> No
     with OurDB("x", "r", storage=sidecars.storage_of({**files, **put_back})) as reader:
         assert reader[1] == b"new" * 30
         assert reader.warnings == []
+    with OurDB("x", "w", storage=sidecars.storage_of({**files, **put_back})) as writer, writer._core.lock:
+        assert writer._core.statistics() == counted_statistics(writer._core.live)
