@@ -14,6 +14,8 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from struct import Struct
 from typing import Any, Literal, SupportsIndex
 from zlib import crc32
 
@@ -23,7 +25,6 @@ from ourdb.format import (
     DELETE,
     KEY_MAX,
     PUT,
-    RECORD,
     RECORD_BYTES,
     SLOT_LENGTH_MASK,
     SLOT_LONG,
@@ -36,7 +37,8 @@ from ourdb.relocation import Relocations
 from ourdb.segment import Table
 
 Verify = Literal["first", "always", "never"]
-_unpack = RECORD.unpack_from
+_COPIED_BYTES_MAX = 16 << 10
+_unpack_start = Struct("<IIIH").unpack_from  # crc32, length, key, kind and codec
 
 
 def checked_key(key: object) -> int:
@@ -102,25 +104,54 @@ class State:
 
     def value(self, key: int, slot: int) -> bytes:
         """The value of a live *slot*, checked as the verify mode asks. CorruptionError for damage."""
-        length = slot & SLOT_LENGTH_MASK
-        if length < SLOT_LONG and self.verify == "first":
-            data = self.maps[slot >> 48]
-            if data is not None:  # the usual case, without a call but the checksum's
-                start = slot >> 17 & 0x7FFFFFF8
-                if not self._must_check(key, slot):
-                    return data[start + 40 : start + 40 + length]  # type: ignore[no-any-return]
-                record = data[start : start + 40 + length]
-                if len(record) == 40 + length:
-                    head = _unpack(record)
-                    if (
-                        head[2] == key
-                        and head[1] == length
-                        and head[3] & 0xFFFF == PUT
-                        and crc32(memoryview(record)[4:], self.table.seeds[slot >> 48]) == head[0]
-                    ):
-                        self._mark(key, slot, 1)
-                        return record[40:]  # type: ignore[no-any-return]
+        if slot & SLOT_LENGTH_MASK < SLOT_LONG and self.verify == "first":
+            if self._must_check(key, slot):
+                value = self._first_value(key, slot)
+                if value is not None:
+                    self._mark(key, slot, 1)
+                    return value
+            else:
+                data = self.maps[slot >> 48]
+                if data is not None:
+                    start = (slot >> 17 & 0x7FFFFFF8) + 40
+                    return data[start : start + (slot & SLOT_LENGTH_MASK)]  # type: ignore[no-any-return]
         return self._value_long(key, slot)
+
+    def _first_value(self, key: int, slot: int) -> bytes | None:
+        """The value of a slot, its record checked; None where that must be looked into, or is large.
+
+        Two more copies of a small record cost less than one view of it.
+        """
+        length = slot & SLOT_LENGTH_MASK
+        data = self.maps[slot >> 48]
+        if data is None or length > _COPIED_BYTES_MAX:
+            return None
+        start = slot >> 17 & 0x7FFFFFF8
+        record = data[start : start + 40 + length]
+        if len(record) == 40 + length:
+            crc, size, owner, meta = _unpack_start(record)
+            if (
+                owner == key
+                and size == length
+                and meta == PUT
+                and crc32(record[4:], self.table.seeds[slot >> 48]) == crc
+            ):
+                return record[40:]  # type: ignore[no-any-return]
+        return None
+
+    def first_value(self, place: int) -> bytes | None:
+        """The value at *place* of the dense window, read and marked for the first time.
+
+        None where another way must be taken: no value, another verify mode, a damaged or a large record,
+        a page or a segment that was not looked at yet.
+        """
+        if self.verify == "first" and self.page_ok[place >> 9]:
+            slot = self.slots[place]
+            value = self._first_value(place + self.first, slot)
+            if value is not None:
+                self.checked[place] = 1
+                return value
+        return None
 
     def _value_long(self, key: int, slot: int) -> bytes:
         if self.verify == "never" and slot & SLOT_LENGTH_MASK < SLOT_LONG:
@@ -183,6 +214,34 @@ class State:
 
     def get_many(self, keys: Sequence[int], default: Any = None) -> list[Any]:
         """Values of *keys*, in their order, as of one moment; *default* where there is none."""
+        if len(keys) > 1 and self.overlay.keys().isdisjoint(keys):  # one C-level call: no batch is seen in part
+            values = self._checked_values(keys)
+            if values is not None:
+                return values
+        return self._each_value(keys, default)
+
+    def _checked_values(self, keys: Sequence[int]) -> list[bytes] | None:
+        """Values of *keys* of the dense window that were all checked; None where one was not."""
+        places = [key - self.first for key in keys] if self.first else keys
+        if self.first and min(places) < 0:
+            return None
+        chosen = itemgetter(*places)
+        try:
+            if bytes(chosen(self.checked)).count(1) != len(keys):
+                return None
+        except IndexError:
+            return None  # a key behind the window
+        slots = chosen(self.slots)
+        low, maps = min(slots), self.maps
+        if low >> 48 == max(slots) >> 48:
+            data = maps[low >> 48]
+            if data is not None:
+                return [data[(at := (slot >> 17 & 0x7FFFFFF8) + 40) : at + (slot & 0xFFFFF)] for slot in slots]
+        held = {index: self.table.segment(index).map for index in {slot >> 48 for slot in slots}}
+        return [held[slot >> 48][(at := (slot >> 17 & 0x7FFFFFF8) + 40) : at + (slot & 0xFFFFF)] for slot in slots]
+
+    def _each_value(self, keys: Sequence[int], default: Any) -> list[Any]:
+        """`get_many` key by key."""
         slots = list(map(self.overlay_get, keys))  # one C-level call: no batch is seen in part
         first, count, checked, table, maps = self.first, self.count, self.checked, self.slots, self.maps
         verified = self.verified
@@ -199,6 +258,9 @@ class State:
                             start = (slot >> 17 & 0x7FFFFFF8) + 40
                             append(data[start : start + (slot & 0xFFFFF)])
                             continue
+                    elif (value := self.first_value(place)) is not None:
+                        append(value)
+                        continue
                 slot = self.generation.lookup(key)
             elif slot in verified:
                 data = maps[slot >> 48]
