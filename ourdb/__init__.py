@@ -29,7 +29,7 @@ from ourdb.errors import (
 )
 from ourdb.leases import ReaderInfo
 from ourdb.manifest import Retention
-from ourdb.position import Change, Commit, Position, Record, Version
+from ourdb.position import Change, Commit, Pin, Position, Record, Version
 from ourdb.snapshot import SnapshotInfo
 from ourdb.statistics import SegmentStats, Stats
 from ourdb.store import OurDB, open
@@ -53,6 +53,7 @@ __all__ = [
     "NotAStoreError",
     "OurDB",
     "OurDBError",
+    "Pin",
     "Position",
     "PositionLostError",
     "ReaderInfo",

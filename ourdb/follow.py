@@ -3,7 +3,8 @@
 Invariants
 ----------
 * The reader's lease pins what it may read before it reads the manifest that names it.
-* Only whole commits are applied, each by one C-level call.
+* Only whole commits are applied, each by one C-level call, and none that *accept* refuses.
+* The lease says a position at or before all that this reader and its views may read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ourdb.format import slot_is_live
 from ourdb.leases import Lease, take_lease
 from ourdb.manifest import NAME, Manifest, read
 from ourdb.position import Position
-from ourdb.recovery import Loaded, load
+from ourdb.recovery import Accept, Loaded, load
 from ourdb.scan import CommitSeen, Replay
 from ourdb.state import State, Verify
 from ourdb.storage import Storage
@@ -28,11 +29,13 @@ _TRIES = 20
 class Follower:
     """The reading side of a store in another process (or beside a writer in this one)."""
 
-    def __init__(self, storage: Storage, verify: Verify) -> None:
+    def __init__(self, storage: Storage, verify: Verify, accept: Accept | None = None) -> None:
         self.storage = storage
         self._verify = verify
+        self._accept = accept
         self.lock = threading.RLock()
         self.pinned: Callable[[], int] = lambda: 1 << 62
+        self.oldest: Callable[[Position], Position] = lambda position: position
         self.on_show: Callable[[State], None] = lambda state: None
         self.lease: Lease | None = take_lease(storage)
         try:
@@ -49,7 +52,7 @@ class Follower:
             if self.lease is not None:
                 self.lease.update(min(manifest.compactions, self._seen_compactions(), self.pinned()), "")
             try:
-                loaded = load(self.storage, manifest, self._verify)
+                loaded = load(self.storage, manifest, self._verify, self._accept)
             except (CorruptionError, FileNotFoundError):
                 if self.storage.stamp(NAME) == stamp or attempt == _TRIES - 1:
                     raise
@@ -78,7 +81,8 @@ class Follower:
 
     def _say_position(self) -> None:
         if self.lease is not None:
-            self.lease.update(min(self.manifest.compactions, self.pinned()), str(self.position))
+            position = self.oldest(self.position)
+            self.lease.update(min(self.manifest.compactions, self.pinned()), str(position))
 
     @property
     def position(self) -> Position:
@@ -95,6 +99,7 @@ class Follower:
                 self._replay_active()
             if len(self.live.overlay) > _OVERLAY_MAX:
                 self._reload()
+            self._say_position()
             return (self.sequence, self.manifest.version) != before
 
     def _follow_manifest(self) -> None:
@@ -142,6 +147,10 @@ class Follower:
                 return  # not whole yet: the writer is at it, or died at it
 
     def _apply(self, commit: CommitSeen) -> bool:
+        if self._accept is not None and not self._accept(
+            Position(self.manifest.epoch_of(commit.sequence), commit.sequence), commit.tag
+        ):
+            return False
         live = self.live
         added = sum(map(slot_is_live, commit.slots.values()))
         added -= sum(slot_is_live(live.slot(key)) for key in commit.slots)
@@ -195,7 +204,7 @@ class AutoFollower(Follower):
     def live(self, state: State) -> None:
         self._state = state
 
-    def __init__(self, storage: Storage, verify: Verify) -> None:
+    def __init__(self, storage: Storage, verify: Verify, accept: Accept | None = None) -> None:
         self._busy = False
-        super().__init__(storage, verify)
+        super().__init__(storage, verify, accept)
         self._ready = True

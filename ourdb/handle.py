@@ -17,6 +17,7 @@ from ourdb.errors import ForkedError, ModeError, OurDBError, StoreClosedError
 from ourdb.fastpath import Rebind
 from ourdb.follow import Follower
 from ourdb.opening import is_ours
+from ourdb.position import Position
 from ourdb.state import Verify
 from ourdb.storage import Lock, Storage
 from ourdb.ticker import Ticker
@@ -97,6 +98,10 @@ class Handle(ABC):
     def _pinned(self) -> int:
         """The fewest compactions that a view of this handle has seen."""
         return min((view.compactions for view in list(self._views)), default=1 << 62)
+
+    def _oldest(self, position: Position) -> Position:
+        """The oldest position that a view of this handle shows; *position* where none is older."""
+        return min([position, *(view.position for view in list(self._views))])
 
     def close(self) -> None:
         """Sync, mark the log closed, give the lock back. A second call does nothing.

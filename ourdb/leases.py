@@ -38,16 +38,20 @@ class Lease:
         self._name = name
         self._lock = lock
         self._started_ns = time.time_ns()
+        self._said: tuple[int, str] | None = None
         self._pid = os.getpid()
 
     def update(self, compactions: int, position: str) -> None:
         """Say what is needed from now on; earlier needs are given up."""
+        if self._said == (compactions, position):
+            return
         text = json.dumps([os.getpid(), self._started_ns, compactions, position])
         file = self._storage.open(self._name, write=True)
         try:
             file.write(text.encode().ljust(_RECORD_BYTES), 0)
         finally:
             file.close()
+        self._said = compactions, position
 
     def close(self) -> None:
         """Give the lease up; a forked child's copy only lets go of its descriptor."""

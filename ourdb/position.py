@@ -60,6 +60,18 @@ class Commit(NamedTuple):
     changes: list[tuple[int, bytes | None]]
 
 
+class Pin(NamedTuple):
+    """An earlier state that is still read. *kind* is "snapshot", "view" (of this handle) or "reader" (a process).
+
+    *name*: of the snapshot; the reader's process id. *position* is at or before the oldest state that it
+    may read; ``0:0`` where a reader has not said yet.
+    """
+
+    kind: str
+    name: str
+    position: Position
+
+
 class Change(NamedTuple):
     """How a key differs between two views: ``kind`` is "added", "removed" or "changed"."""
 

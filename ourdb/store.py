@@ -85,7 +85,8 @@ class OurDB(Writing, History, Upkeep):
         thread that syncs behind the log. It must not call this store; an exception in it stops the sync.
     accept_commit : Callable[[Position, bytes], bool], optional
         Called at open for each commit above the durable watermark, with position and tag, in order;
-        the log is cut at the first one for which it returns False.
+        the log is cut at the first one for which it returns False. A reader asks it for every commit
+        that it takes in, too, and stays before the first that is refused.
     storage : Storage, optional
         Instead of the host's file system; see `ourdb.testing`.
 
@@ -127,13 +128,14 @@ class OurDB(Writing, History, Upkeep):
         super().__init__(name, mode, DiskStorage(name, write_mode) if storage is None else storage, verify)
         self._custom_storage = storage is not None
         self._auto_refresh = auto_refresh
+        self._accept = accept_commit
         wanted = Wanted(incremental, key_max, value_bytes_max, segment_bytes, codec, retention)
         if mode == "r":
             if reset or wanted != Wanted():
                 raise InvalidArgumentError("reset and settings are for writers; mode 'r' takes what is stored")
             self._open_reader()
         else:
-            self._open_writer(wanted, durability, lock_timeout, mode == "n" or reset, before_durable, accept_commit)
+            self._open_writer(wanted, durability, lock_timeout, mode == "n" or reset, before_durable)
             if auto_compact:
                 core: Writer = self._core
                 self._compactor = AutoCompactor(core, self._pinned)
@@ -143,8 +145,9 @@ class OurDB(Writing, History, Upkeep):
 
     def _open_reader(self) -> None:
         self._check_directory(must_exist=True)
-        self._core = (AutoFollower if self._auto_refresh else Follower)(self._storage, self._verify)
+        self._core = (AutoFollower if self._auto_refresh else Follower)(self._storage, self._verify, self._accept)
         self._core.pinned = self._pinned
+        self._core.oldest = self._oldest
         if not self._auto_refresh:
             self._shorten()
 
@@ -155,7 +158,6 @@ class OurDB(Writing, History, Upkeep):
         lock_timeout: float,
         fresh: bool,
         before_durable: BeforeDurable | None,
-        accept: Accept | None,
     ) -> None:
         if not fresh or not self._custom_storage:
             self._check_new_or_store(fresh)
@@ -167,7 +169,7 @@ class OurDB(Writing, History, Upkeep):
             remove_leftovers(self._storage, manifest)
             if fresh:
                 remove_indexes(self._storage, manifest)
-            loaded = load(self._storage, manifest, self._verify, accept)
+            loaded = load(self._storage, manifest, self._verify, self._accept)
             self._core = Writer(self._storage, loaded, durability, before_durable)
             self._shorten()
             purge(self._core, self._pinned)
@@ -204,7 +206,7 @@ class OurDB(Writing, History, Upkeep):
     def __reduce__(self) -> Any:
         if self.mode != "r":
             raise ModeError(f"{self.path}: a writer cannot be pickled (one a store); pickle a reader, mode 'r'")
-        return _reopen, (self.path, self._verify, self._auto_refresh)
+        return _reopen, (self.path, self._verify, self._auto_refresh, self._accept)
 
 
 def _finder(handle: weakref.ref[OurDB]) -> Callable[[], Writer | None]:
@@ -237,8 +239,8 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise InvalidArgumentError(f"{name} is {value!r}; it is one of {', '.join(choices)}")
 
 
-def _reopen(path: str, verify: Verify, auto_refresh: bool) -> OurDB:
-    return OurDB(path, "r", verify=verify, auto_refresh=auto_refresh)
+def _reopen(path: str, verify: Verify, auto_refresh: bool, accept: Accept | None) -> OurDB:
+    return OurDB(path, "r", verify=verify, auto_refresh=auto_refresh, accept_commit=accept)
 
 
 def open(path: str | os.PathLike[str], mode: Mode = "c", **options: Any) -> OurDB:

@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from ourdb import backup as backups
 from ourdb import check, compaction, feed, stream
-from ourdb.position import Position
+from ourdb.leases import ReaderInfo, readers
+from ourdb.position import Pin, Position
 from ourdb.progress import Progress
 from ourdb.reading import Reading
 from ourdb.statistics import Stats, collect
@@ -68,6 +69,19 @@ class Upkeep(Reading):
         """Sizes, positions, readers and snapshots. O(overlay), with snapshots O(index bytes)."""
         return collect(self._core, self._storage, self._pinned(), len(self._views))
 
+    def pins(self) -> list[Pin]:
+        """Every earlier state that is still read: snapshots, this handle's open views, reader processes.
+
+        Cheaper than `stats`: O(files in the store's directory + readers). A reader's position moves on
+        when it refreshes.
+        """
+        snapshots = [
+            Pin("snapshot", entry.name, Position(entry.epoch, entry.sequence))
+            for entry in self._core.manifest.snapshots
+        ]
+        views = [Pin("view", "", view.position) for view in list(self._views)]
+        return snapshots + views + [_pin_of(reader) for reader in readers(self._storage)]
+
     def backup(self, target: str | os.PathLike[str], progress: Progress | None = None) -> backups.BackupResult:
         """Copy the store to the directory *target* while it is in use; verified before it counts.
 
@@ -99,3 +113,8 @@ class Upkeep(Reading):
     def warnings(self) -> list[str]:
         """What opening had to work around, such as a damaged index generation."""
         return list(self._core.warnings)
+
+
+def _pin_of(reader: ReaderInfo) -> Pin:
+    position = Position.parse(reader.position) if reader.position else Position(0, 0)
+    return Pin("reader", str(reader.pid), position)
