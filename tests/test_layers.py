@@ -48,14 +48,14 @@ LAYERS: dict[str, list[set[str]]] = {
         {"database", "interface", "records", "stores.__init__"},
         {"acl", "locks"},
         {"access"},
-        {"writeset"},
+        {"codecs", "writeset"},
         {"__init__"},
     ],
 }
 # What a package may import beside the standard library, and where: a face's own library only in the face.
 LIBRARIES: dict[str, dict[str, set[str]]] = {
     "ourdb": {},
-    "vfsdb": {"records": {"msgpack"}},
+    "vfsdb": {"codecs": {"msgpack"}},
 }
 RANK = {
     (package, module): row for package, rows in LAYERS.items() for row, modules in enumerate(rows) for module in modules

@@ -1,20 +1,18 @@
-"""Bytes of every metadata record: a version byte, a type byte, then a msgpack array. Pure, no I/O.
-
-Spec: docs/reference/vfsdb-format.md. Inside msgpack ``bin`` fields numbers are little-endian. An unknown
-version or type is a `FormatError`, anything else that does not fit is a `CorruptionError`; nothing is guessed,
-and no length field makes us allocate more than the record has bytes.
-"""
+"""What each metadata record holds, decoded, and the limits of its fields. Their bytes are in `vfsdb.codecs`."""
 
 from __future__ import annotations
 
 import stat as stat_bits
-from copy import copy
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 VERSION: Final = 1
 SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY, FIRST_KEY = 0, 1, 2, 3, 16
 PAGE_BYTES_MAX: Final = 4096
+PAGE_LEVEL_MAX: Final = 15
+KEY_MAX: Final = (1 << 32) - 1  # of metadata and block keys
+TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 64) - 1  # years 1677 to 2554
+SIZE_MAX: Final = (1 << 63) - 1
 
 SUPERBLOCK, FILE, DIRECTORY, SYMLINK, NODE = 0, 1, 2, 3, 4
 DIRECTORY_PAGE, MAP_PAGE, FREE_PAGE, COUNTERS, ORPHANS, XATTRS = 5, 6, 7, 8, 9, 10
@@ -81,22 +79,28 @@ class Page:
         return Page(self.level, self.keys[:], self.values[:], self.children[:])
 
 
+class FreeRun(NamedTuple):
+    """*length* keys from *first* on. *birth*: version of the block store, *death*: of the metadata store; 0: passed.
+
+    Nobody sees the run's blocks who needs less than *birth* of the block store, or sees the commit *death*.
+    """
+
+    first: int
+    length: int
+    birth: int = 0
+    death: int = 0
+
+
 @dataclass(slots=True)
 class FreePage:
     """A page of a chain of free runs: *next* is the metadata key of the next page, 0 at the end."""
 
     next: int = 0
-    runs: list[FreeRun] = field(default_factory=list)
+    runs: list[FreeRun] = field(default_factory=list)  # ascending, none touches another's keys
 
-
-@dataclass(slots=True, frozen=True)
-class FreeRun:
-    """*count* keys from *first* on. *birth*: version of the block store, *death*: of the metadata store; 0: passed."""
-
-    first: int
-    count: int
-    birth: int = 0
-    death: int = 0
+    def copy(self) -> FreePage:
+        """A page of its own."""
+        return FreePage(self.next, self.runs[:])
 
 
 @dataclass(slots=True)
@@ -139,8 +143,30 @@ class Inode:
 
     def copy(self) -> Inode:
         """A copy to change: nothing mutable is shared."""
-        made = copy(self)
-        made.parents = self.parents[:]
-        made.xattrs = dict(self.xattrs)
-        made.root = self.root.copy()
-        return made
+        return Inode(  # by position: five times as fast as copy.copy()
+            self.ino,
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.size,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.generation,
+            self.flags,
+            self.owner,
+            self.group,
+            self.parents[:],
+            self.xattrs.copy(),
+            self.xattrs_key,
+            self.block_size,
+            self.inline,
+            self.blocks,
+            self.block_bytes,
+            self.reserved_bytes,
+            self.root.copy(),
+            self.target,
+            self.rdev,
+        )
