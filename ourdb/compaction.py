@@ -464,7 +464,7 @@ class _Step:
                 live.table.add(output)
             writer.statistics()
             applied = self._still_newest(live)
-            live.overlay.update(applied)
+            writer.take_moved(applied)
             if output is not None:
                 size = spans_by_index(live, list(applied.values())).get(output.index, 0)
                 writer.move_statistics(gone, output.number, size)

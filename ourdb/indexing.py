@@ -4,8 +4,6 @@ Invariants
 ----------
 * A hint's range starts where the last hint ended (or at the session's first record) and ends between commits.
 * A generation's position is durable before the generation has its name.
-* ``_limit`` is where the short path of `Writer.set` ends; it is -1 whenever that path must not be
-  taken (no session yet, closed, failed, forked, an interrupted append): the long path decides.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterable
+from itertools import islice
 from zlib import crc32
 
 from ourdb.accounting import overlay_statistics, spans_by_index
@@ -38,6 +37,7 @@ from ourdb.manifest import SegmentEntry
 from ourdb.recovery import Loaded
 from ourdb.reserve import make_reserve, release_reserve
 from ourdb.scan import CommitSeen, Replay
+from ourdb.single import Bound, Place
 from ourdb.slots import slots_to_bytes
 from ourdb.state import State
 from ourdb.tail import LogTail, segment_limit
@@ -58,25 +58,33 @@ class IndexedLog(LogTail):
     def _ready(self, *, freeing: bool = False) -> None:
         """Before any append of the long path: usable, in a session, nothing half done."""
         self.check_usable()
-        if self._unsettled is not None:
-            self._settle(*self._unsettled)
+        self._settle_if_needed()
         if self._loaded is not None:
             self._with_reserve(self._begin_session, freeing)
-        if self._limit < 0:
+        if not self._single.is_open():
             self._set_limit()
 
     def _set_limit(self) -> None:
-        if self.commit_now or self._map is None or self._failed is not None or self._unsettled is not None:
-            self._limit = -1
-        else:
-            due = self._hint_start + _HINT_BYTES
-            if self.tail >= due and not self._hint_is_due():
-                due = self.tail + _HINT_BYTES  # large records: their hints come later
-            self._limit = min(self._warm, max(due, self.tail + 4096))
+        """Let the short paths go as far as they may."""
+        single = self._single
+        if self.commit_now or self._map is None or self._failed is not None or single.unsettled() is not None:
+            single.close()
+            return
+        tail = self.tail
+        due = self._hint_start + _HINT_BYTES
+        if tail >= due and not self._hint_is_due():
+            due = tail + _HINT_BYTES  # large records: their hints come later
+        low, high = (1, min(self._key_max, self.next_key - 1)) if self._incremental else (0, self._key_max)
+        bound = Bound(self.live, self._map, self._seed, self._slot_base, low, high, self._small)
+        single.bind(bound, min(self._warm, max(due, tail + 4096)))
+
+    def _unhinted(self) -> int:
+        """How many keys the next hint will name; some may count twice."""
+        return len(self._recent) + len(self.live.overlay) - self._hinted
 
     def _hint_is_due(self) -> bool:
         since = self.tail - self._hint_start
-        return since >= _HINT_BYTES and (len(self._recent) >= _HINT_RECORDS_MIN or since >= _FLUSH_BYTES)
+        return since >= _HINT_BYTES and (self._unhinted() >= _HINT_RECORDS_MIN or since >= _FLUSH_BYTES)
 
     def _begin_session(self) -> None:
         loaded = self._loaded
@@ -103,6 +111,11 @@ class IndexedLog(LogTail):
         else:
             self._raise_epoch(loaded)
 
+    def _settle_if_needed(self) -> None:
+        unsettled = self._single.unsettled()
+        if unsettled is not None:
+            self._settle(*unsettled)
+
     def _settle(self, start: int, before: int) -> None:
         """After an interrupt inside an append: take in what the log holds whole, drop what it holds in part."""
         assert self._file is not None and self._active is not None
@@ -116,12 +129,9 @@ class IndexedLog(LogTail):
 
         done = Replay(segment, start, before, min(self._capacity, len(segment.map)), apply).run()
         self._file.write(bytes(RECORD_BYTES), done.offset)
-        self.begun = done.sequence
-        self.key_count = self._count_keys()
-        self.tail, self.sequence = done.offset, done.sequence
         self._warm = done.offset  # what follows is zeros again before it is stored to
-        self._unsettled = None
         self._live_bytes = None  # counted anew
+        self._single.enter(Place(done.offset, done.sequence, done.sequence, self._count_keys()))
 
     def _count_keys(self) -> int:
         state = self.live.frozen()
@@ -131,7 +141,7 @@ class IndexedLog(LogTail):
         """Make *size* bytes of allocated space at the tail: by a hint that is due, growth or a new segment."""
         if self._hint_is_due():
             self._periodic()
-        hint_room = record_span(HINT_FIXED_BYTES + 12 * (len(self._recent) + size // RECORD_BYTES + 2)) + RECORD_BYTES
+        hint_room = record_span(HINT_FIXED_BYTES + 12 * (self._unhinted() + size // RECORD_BYTES + 2)) + RECORD_BYTES
         assert self._active is not None
         limit = segment_limit(self.manifest.settings.segment_bytes, self._active.index)
         if self.tail + size + hint_room > limit and self.tail > SEGMENT_HEADER.size:
@@ -237,7 +247,11 @@ class IndexedLog(LogTail):
     def _append_hint(self) -> None:
         """Append a hint on the log since the last one."""
         start, end = self._hint_start, self.tail
-        keys = self._recent
+        overlay = self.live.overlay
+        fresh = len(overlay) - self._hinted
+        keys, slots = self._recent, list(map(overlay.__getitem__, self._recent))
+        keys.extend(islice(reversed(overlay), fresh))
+        slots.extend(islice(reversed(overlay.values()), fresh))
         assert self._active is not None
         few = (end - start) > _RANGE_RECORD_MAX * len(keys)
         segment = self.live.table.covering(self._active.index, end)
@@ -252,11 +266,19 @@ class IndexedLog(LogTail):
             self.next_key,
             self.followed,
             slots_to_bytes(keys, "I"),
-            slots_to_bytes(list(map(self.live.overlay.__getitem__, keys)), "Q"),
+            slots_to_bytes(slots, "Q"),
         )
         self._last_hint = self._append_marker(HINT, encode_hint(hint), self._last_hint)
         self._hint_start = self.tail
         keys.clear()
+        self._hinted = len(overlay)
+
+    def take_moved(self, slots: dict[int, int]) -> None:
+        """Let the overlay say where compaction has put records; no hint has to name them. The lock must be held."""
+        overlay = self.live.overlay
+        self._recent.extend(islice(reversed(overlay), len(overlay) - self._hinted))
+        overlay.update(slots)
+        self._hinted = len(overlay)
 
     def _hint_to_tail(self) -> None:
         if self.tail != self._hint_start:
@@ -342,7 +364,9 @@ class IndexedLog(LogTail):
 
     def show(self, state: State) -> None:
         """Make *state* the live one."""
+        self._single.close()  # the short paths write to the old one
         self.live = state
+        self._hinted = min(self._hinted, len(state.overlay))
         self.on_show(state)
 
     def remove_old_generations(self) -> None:
@@ -358,14 +382,15 @@ class IndexedLog(LogTail):
         if self._live_bytes is None:
             self._live_bytes = overlay_statistics(self.live)
             self._superseded.clear()
+            self._single.take_overhead()
         elif self._active is not None:
             live, number = self._live_bytes, self._active.number
-            live[number] = live.get(number, 0) + self.tail - self._counted - self._overhead
+            live[number] = live.get(number, 0) + self.tail - self._counted - self._single.take_overhead()
             for index, size in spans_by_index(self.live, self._superseded).items():
                 number = self.live.table.numbers[index] >> 28
                 live[number] = live.get(number, 0) - size
             self._superseded.clear()
-        self._counted, self._overhead = self.tail, 0
+        self._counted = self.tail
         return {number: size for number, size in self._live_bytes.items() if self.live.table.has_number(number)}
 
     def move_statistics(self, gone: Iterable[int], number: int, live_bytes: int) -> None:

@@ -44,6 +44,7 @@ from ourdb.manifest import Manifest, SegmentEntry, finish_switch, prepare_switch
 from ourdb.position import Position
 from ourdb.recovery import STATE_NAME, Loaded
 from ourdb.segment import create_segment, segment_name
+from ourdb.single import Place, make_single
 from ourdb.state import State
 from ourdb.storage import File, Storage
 
@@ -73,42 +74,36 @@ class LogTail:
         "_closed",
         "_codec",
         "_counted",
-        "_dead",
         "_failed",
         "_file",
         "_flusher",
         "_forked",
-        "_high",
         "_hint_start",
+        "_hinted",
         "_incremental",
         "_key_max",
         "_last_hint",
-        "_limit",
         "_live_bytes",
         "_loaded",
-        "_low",
         "_map",
-        "_overhead",
         "_recent",
-        "_remember",
         "_seed",
+        "_single",
         "_slot_base",
         "_small",
         "_state_file",
         "_superseded",
         "_sync_lock",
         "_syncing",
-        "_unsettled",
         "_value_bytes_max",
         "_warm",
         "after_commit",
-        "begun",
         "checkpoint_wanted",
         "commit_now",
+        "delete",
         "durable_offset",
         "durable_sequence",
         "followed",
-        "key_count",
         "last_tag",
         "live",
         "lock",
@@ -117,9 +112,8 @@ class LogTail:
         "on_show",
         "postponed",
         "reserved",
-        "sequence",
+        "set",
         "storage",
-        "tail",
         "upkeep",
         "uuid",
         "warnings",
@@ -136,17 +130,13 @@ class LogTail:
         self.manifest: Manifest = loaded.manifest
         self.uuid = bytes.fromhex(loaded.manifest.uuid)
         self.live: State = loaded.state
-        self.lock = threading.Lock()
         self.upkeep = threading.RLock()  # compaction and snapshots, one at a time; taken before `lock`
         self.commit_now = durability == "commit"
         self.after_commit: Callable[[], None] | None = None
-        self.key_count = loaded.key_count
         self.next_key = loaded.next_key
         self.followed = loaded.followed
         self.warnings = loaded.warnings
         self.on_show: Callable[[State], None] = lambda state: None
-        self.sequence = loaded.sequence
-        self.begun = loaded.sequence  # differs from `sequence` while a commit is being made visible
         self.last_tag = loaded.last_tag
         self.checkpoint_wanted = loaded.rebuilt
         self.postponed = 0
@@ -160,13 +150,10 @@ class LogTail:
         self._closed = False
         self._forked = False
         self.reserved: set[int] = set()  # table indexes of compaction outputs that are not listed yet
-        self._unsettled: tuple[int, int] | None = None  # tail and sequence before an interrupted append
         settings = loaded.manifest.settings
         self._key_max = settings.key_max
         self._value_bytes_max = settings.value_bytes_max
         self._incremental = settings.incremental
-        self._low = 1 if settings.incremental else 0  # keys that the short path may take
-        self._high = min(self._key_max, self.next_key - 1) if settings.incremental else self._key_max
         self._codec = codec_named(settings.codec)
         self._small = min(settings.value_bytes_max, MAP_VALUE_MAX) if self._codec.id == 0 else -1
         self._file: File | None = None
@@ -177,19 +164,50 @@ class LogTail:
         self._slot_base = 0
         self._capacity = 0
         self._warm = 0  # up to here the page cache holds the active segment: stores through the map are cheap
-        self._limit = -1
-        self.tail = 0
         self._hint_start = 0
         self._last_hint = 0
         self._recent: list[int] = []
-        self._remember = self._recent.append
+        self._hinted = 0  # entries of the overlay, the first ones, that no hint has to name any more
         self._superseded: list[int] = []  # slots, not yet taken off `_live_bytes`
-        self._dead = self._superseded.append
         self._live_bytes: dict[int, int] | None = None  # segment number -> bytes of newest values
         self._counted = 0  # offset in the active segment up to which puts are in `_live_bytes`
-        self._overhead = 0  # bytes past it that belong to no put
         self.durable_offset = 0
         self.durable_sequence = loaded.durable_sequence
+        self._single = make_single(
+            self._recent,
+            self._superseded,
+            self._set_long,
+            self._delete_long,
+            Place(0, loaded.sequence, loaded.sequence, loaded.key_count),
+        )
+        self.lock = self._single.new_gate()
+        self.set, self.delete = self._single.set, self._single.delete
+
+    def _set_long(self, key: int | None, value: Any, codec: str | None) -> int:
+        raise NotImplementedError
+
+    def _delete_long(self, key: int) -> None:
+        raise NotImplementedError
+
+    @property
+    def tail(self) -> int:
+        """Where the log ends, in bytes from the start of the active segment."""
+        return self._single.place().tail
+
+    @property
+    def sequence(self) -> int:
+        """Sequence of the log's newest record."""
+        return self._single.place().sequence
+
+    @property
+    def begun(self) -> int:
+        """Differs from `sequence` while a commit is being made visible."""
+        return self._single.place().begun
+
+    @property
+    def key_count(self) -> int:
+        """How many keys hold a value."""
+        return self._single.place().key_count
 
     def check_usable(self) -> None:
         """Raise unless the writer may write. The lock need not be held."""
@@ -212,7 +230,7 @@ class LogTail:
 
     def _fail(self, error: BaseException) -> None:
         self._failed = error
-        self._limit = -1
+        self._single.close()
 
     @property
     def position(self) -> Position:
@@ -253,13 +271,9 @@ class LogTail:
         self._grow_to(offset + len(record))
         try:
             self._store([record])
-            self.begun = sequence
-            self._overhead += len(record)
-            self.tail = offset + len(record)
-            self.sequence = sequence
+            self._single.advance(offset + len(record), sequence, 0, len(record))
         except BaseException:
-            self._limit = -1
-            self._unsettled = (offset, sequence - 1)
+            self._single.interrupted(offset, sequence - 1)
             raise
         return offset
 
@@ -316,11 +330,13 @@ class LogTail:
         self._capacity = self._file.size()
         self._seed = segment_seed(self._file.read(SEGMENT_HEADER.size, 0))
         self._slot_base = entry.index << 48
-        self.tail = self._hint_start = self._warm = tail
+        self._single.enter(self._single.place()._replace(tail=tail))
+        self._hint_start = self._warm = tail
         self._last_hint = 0
         self._recent.clear()
+        self._hinted = len(self.live.overlay)
         self._map_active()
-        self._counted, self._overhead = tail, 0
+        self._counted = tail
 
     def _raise_epoch(self, loaded: Loaded) -> None:
         """Seal what recovery found, cut what follows it, and go on in a new segment of a higher epoch."""
@@ -466,5 +482,3 @@ class LogTail:
 
     def _set_next_key(self, next_key: int) -> None:
         self.next_key = next_key
-        if self._incremental:
-            self._high = min(self._key_max, next_key - 1)

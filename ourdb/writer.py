@@ -40,7 +40,6 @@ from ourdb.format import (
     FLAG_COMMIT,
     FLAG_ORIGIN,
     META_DELETE,
-    META_PUT,
     PUT,
     RECORD_BODY,
     RECORD_BYTES,
@@ -75,57 +74,6 @@ class Writer(IndexedLog):
     """Appends to the log and keeps the live state."""
 
     __slots__ = ()
-
-    def set(self, key: int | None, value: bytes, *, codec: str | None = None) -> int:
-        """Set *key* to *value*; see `OurDB.set`."""
-        if type(key) is int and type(value) is bytes and codec is None:
-            length = len(value)
-            lock = self.lock
-            lock.acquire()
-            try:
-                tail = self.tail
-                end = tail + length + 47 & -8
-                if end <= self._limit and length <= self._small and self._low <= key <= self._high:
-                    live = self.live
-                    old = live.overlay_get(key)
-                    if old is None:
-                        place = key - live.first
-                        if 0 <= place < live.count:
-                            old = live.slots[place] if live.page_ok[place >> 9] else live.generation.lookup(key)
-                        else:
-                            old = live.generation.lookup(key) if live.sparse else 0
-                    sequence = self.sequence + 1
-                    previous = live.table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0
-                    head = _pack_body(length, key, META_PUT, sequence, previous, _time_ns())
-                    try:
-                        data = self._map
-                        if length <= _JOIN_VALUE_MAX:
-                            body = head + value
-                            data[tail + 4 : tail + 40 + length] = body
-                            _store_crc(data, tail, crc32(body, self._seed))
-                        else:
-                            data[tail + 4 : tail + 40] = head
-                            data[tail + 40 : tail + 40 + length] = value
-                            _store_crc(data, tail, crc32(value, crc32(head, self._seed)))
-                        self.begun = sequence
-                        live.overlay[key] = self._slot_base | tail << 17 | length
-                        self._remember(key)
-                        if old:
-                            self._dead(old)
-                            if old & 0xFFFFF == 0xFFFFF:
-                                self.key_count += 1
-                        else:
-                            self.key_count += 1
-                        self.tail = end
-                        self.sequence = sequence
-                    except BaseException:  # an interrupt in the middle: the next call settles it
-                        self._limit = -1
-                        self._unsettled = (tail, sequence - 1)
-                        raise
-                    return key
-            finally:
-                lock.release()
-        return self._set_long(key, value, codec)
 
     def checked_value(self, value: object, key: object) -> bytes:
         """*value* as bytes of an allowed length. InvalidArgumentError otherwise."""
@@ -181,46 +129,6 @@ class Writer(IndexedLog):
         self._committed()
         return number
 
-    def delete(self, key: int) -> None:
-        """Delete *key*; see `OurDB.delete`."""
-        if type(key) is int:
-            lock = self.lock
-            lock.acquire()
-            try:
-                tail = self.tail
-                end = tail + RECORD_BYTES
-                if end <= self._limit:
-                    live = self.live
-                    old = live.overlay_get(key)
-                    if old is None:
-                        place = key - live.first
-                        if 0 <= place < live.count and live.page_ok[place >> 9]:
-                            old = live.slots[place]
-                    if old and old & 0xFFFFF != 0xFFFFF:  # else the long path says what is wrong
-                        sequence = self.sequence + 1
-                        previous = live.table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF
-                        body = _pack_body(0, key, META_DELETE, sequence, previous, _time_ns())
-                        data = self._map
-                        try:
-                            data[tail + 4 : end] = body
-                            _store_crc(data, tail, crc32(body, self._seed))
-                            self.begun = sequence
-                            live.overlay[key] = self._slot_base | tail << 17 | SLOT_TOMBSTONE
-                            self._remember(key)
-                            self._dead(old)
-                            self._overhead += RECORD_BYTES
-                            self.key_count -= 1
-                            self.tail = end
-                            self.sequence = sequence
-                        except BaseException:  # as in `set`
-                            self._limit = -1
-                            self._unsettled = (tail, sequence - 1)
-                            raise
-                        return
-            finally:
-                lock.release()
-        self._delete_long(key)
-
     def _delete_long(self, key: int) -> None:
         number = checked_key(key)
         with self.lock:
@@ -253,26 +161,25 @@ class Writer(IndexedLog):
         self, parts: list[bytes], slots: dict[int, int], olds: list[int], tail: int, sequence: int, overhead: int
     ) -> None:
         """Store a commit and make it visible, whole, by one C-level call."""
-        start, before = self.tail, self.sequence
+        place = self._single.place()
         olds = [slot for slot in olds if slot]
         masked = [slot & SLOT_LENGTH_MASK for slot in olds]
         added = sum(map(slot_is_live, slots.values())) - len(masked) + masked.count(SLOT_TOMBSTONE)
         highest = max(slots, default=0)
         try:
             self._store(parts)
-            self.begun = sequence
-            self.live.overlay.update(slots)
-            self._recent.extend(slots)
+            self._single.begin(sequence)
+            overlay = self.live.overlay
+            known = len(overlay)
+            overlay.update(slots)
+            if len(overlay) - known < len(slots):
+                self._recent.extend(slots)
             self._superseded.extend(olds)
-            self._overhead += overhead
-            self.key_count += added
-            self.tail = tail
-            self.sequence = sequence
+            self._single.advance(tail, sequence, added, overhead)
             if highest >= self.next_key:
                 self._set_next_key(highest + 1)
         except BaseException:
-            self._limit = -1
-            self._unsettled = (start, before)
+            self._single.interrupted(place.tail, place.sequence)
             raise
 
     def _committed(self) -> None:
@@ -422,8 +329,7 @@ class Writer(IndexedLog):
 
     def _close_session(self) -> None:
         assert self._file is not None
-        if self._unsettled is not None:
-            self._settle(*self._unsettled)
+        self._settle_if_needed()
         if len(self.live.overlay) > _CLOSE_OVERLAY_MAX:
             self._try_checkpoint()
         self._hint_to_tail()
@@ -438,7 +344,7 @@ class Writer(IndexedLog):
 
     def _release(self) -> None:
         self._closed = True
-        self._limit = -1
+        self._single.close()
         self._map = None
         for file in (self._file, self._state_file):
             if file is not None:
@@ -448,8 +354,8 @@ class Writer(IndexedLog):
     def abandon(self) -> None:
         """In a forked child: never write again, and leave the parent's lock and files alone."""
         self._forked = True
-        self._limit = -1
-        self.lock = threading.Lock()
+        self._single.close()
+        self.lock = self._single.new_gate()
         self._sync_lock = threading.Lock()
 
 

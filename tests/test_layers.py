@@ -14,7 +14,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "ourdb": [
         {"errors", "progress", "report"},
         {"storage", "memory"},
-        {"format", "position", "codecs", "leases", "aside", "faults", "power_cut"},
+        {"format", "position", "codecs", "leases", "gate", "aside", "faults", "power_cut"},
         {"manifest", "slots", "testing"},
         {"delta", "index", "segment"},
         {"index_writer"},
@@ -23,7 +23,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"rewrite", "sidecars", "state"},
         {"as_of", "fastpath", "iteration", "recovery"},
         {"view"},
-        {"accounting", "agreement", "follow", "reserve", "tail"},
+        {"accounting", "agreement", "follow", "reserve", "single"},
+        {"tail"},
         {"indexing"},
         {"writer"},
         {"batch", "feed", "snapshot", "statistics", "stream"},

@@ -1,0 +1,129 @@
+"""An interrupt anywhere in a put or delete: the store says and recovers the commits before it, and takes the next.
+
+CPython raises KeyboardInterrupt where a call ends or a function begins; the tests raise it at each of these places.
+"""
+
+import dis
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import ourdb
+from ourdb.store import OurDB
+
+STEPS_MAX = 60  # more calls than a short path makes
+
+
+@functools.cache
+def _behind_calls(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions before which an interrupt may come."""
+    behind, called = set(), False
+    for instruction in dis.get_instructions(code):
+        if called:
+            behind.add(instruction.offset)
+        called = instruction.opname.startswith(("CALL", "RESUME"))
+    return frozenset(behind)
+
+
+def _interrupted_after(steps: int, act: Callable[[], object]) -> bool:
+    """Run *act*, with a KeyboardInterrupt in the short path at the place number *steps*. Whether it came to it."""
+    left = steps
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename.endswith("single.py"):
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_lasti in _behind_calls(frame.f_code):
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _contents(db: OurDB) -> dict[int, bytes]:
+    return dict(db.items())
+
+
+@pytest.mark.parametrize("action", ["new", "overwrite", "delete"])
+def test_interrupted_commit_is_there_whole_or_not_at_all(tmp_path: Path, action: str) -> None:
+    db = ourdb.open(tmp_path / "db", "n")
+    model = {key: b"old" * key for key in range(1, STEPS_MAX)}
+    for key, value in model.items():
+        db.set(key, value)
+    for steps in range(STEPS_MAX - 1):
+        key = steps + 1 + (STEPS_MAX if action == "new" else 0)
+        value = b"new" * (steps + 1)
+        act = functools.partial(db.delete, key) if action == "delete" else functools.partial(db.set, key, value)
+        interrupted = _interrupted_after(steps, act)
+        after = dict(model)
+        if action == "delete":
+            del after[key]
+        else:
+            after[key] = value
+        db.set(0, b"next")  # settles what was left half done
+        after[0] = model[0] = b"next"
+        found = _contents(db)
+        assert found in (model, after)
+        assert interrupted or found == after
+        assert len(db) == len(found)
+        model = found
+        if not interrupted:
+            break
+    else:
+        pytest.fail("the short path has more bytecodes than STEPS_MAX")
+    with ourdb.open(tmp_path / "db", "r") as reader:
+        assert _contents(reader) == model
+    assert ourdb.verify(tmp_path / "db", deep=True).ok
+    db.close()
+    with ourdb.open(tmp_path / "db", "w") as again:
+        assert _contents(again) == model
+
+
+def test_threads_and_long_paths_take_turns(tmp_path: Path) -> None:
+    with ourdb.open(tmp_path / "db", "n") as db:
+        errors: list[BaseException] = []
+
+        def work(number: int) -> None:
+            try:
+                for step in range(300):
+                    db.set(number * 1000 + step, b"%d" % step)
+                    if step % 50 == 0:
+                        db.set_many({number * 1000 + 500 + step: b"many"})
+                        db.sync()
+                    if step % 3 == 0:
+                        db.delete(number * 1000 + step)
+            except BaseException as error:
+                errors.append(error)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(before)
+        assert not errors
+        assert len(db) == len(_contents(db)) == 4 * (200 + 6)
+        model = _contents(db)
+    with ourdb.open(tmp_path / "db", "r") as reader:
+        assert _contents(reader) == model
+    assert ourdb.verify(tmp_path / "db", deep=True).ok
