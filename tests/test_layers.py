@@ -50,6 +50,12 @@ LAYERS: dict[str, list[set[str]]] = {
         {"acl", "locks"},
         {"access"},
         {"codecs", "writeset"},
+        {"writeset"},
+        {"host_calls", "host_credentials", "host_inodes"},
+        {"host_locks", "host_state"},
+        {"host_attributes", "host_handles", "host_names"},
+        {"host_files", "host_listing"},
+        {"host"},
         {"__init__"},
     ],
 }

@@ -19,7 +19,7 @@ import errno
 import os
 import stat as stat_bits
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final, NamedTuple
@@ -184,6 +184,7 @@ class FileSystem:
     namespace_epoch : int
         Raised whenever what a resolved directory path means may have changed: a directory was renamed or
         removed, its permissions changed, a symbolic link was replaced, or all of it was replaced by a refresh.
+        Negative: nobody can tell (others change names behind our back), so nothing may be kept.
     """
 
     read_only: bool = False
@@ -429,15 +430,24 @@ class FileSystem:
         caller: Caller = OWNER,
         exclusive: bool = False,
     ) -> Stat:
-        """Make or replace the whole content of a file, in one atomic step."""
+        """Make or replace the whole content of a file, in one atomic step (step by step without transactions)."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_EXCL if exclusive else 0)
-        with self.transaction():
+        with self._together():
             made, handle = self.create(parent, name, mode, flags, caller)
             try:
                 self.write(handle, data, 0)
                 return self.getattr(made.st_ino, handle, caller)
             finally:
                 self.release(handle)
+
+    def _together(self) -> AbstractContextManager[None]:
+        """A transaction; without effect where there are none: the steps are then atomic one by one."""
+        try:
+            return self.transaction()
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            return nullcontext()
 
     def list_names(self, ino: int, caller: Caller = OWNER) -> list[bytes]:
         """Every name of a directory but ``.`` and ``..``."""
