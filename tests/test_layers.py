@@ -50,7 +50,6 @@ LAYERS: dict[str, list[set[str]]] = {
         {"acl", "locks"},
         {"access"},
         {"codecs", "writeset"},
-        {"writeset"},
         {"host_calls", "host_credentials", "host_inodes"},
         {"host_locks", "host_state"},
         {"host_attributes", "host_handles", "host_names"},
