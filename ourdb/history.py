@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ourdb import feed, snapshot
-from ourdb.errors import InvalidArgumentError, RecordNotFoundError
+from ourdb.errors import InvalidArgumentError, PositionLostError, RecordNotFoundError
 from ourdb.format import slot_is_live
 from ourdb.position import Change, Commit, Position, Version
 from ourdb.reading import Reading
@@ -101,6 +101,14 @@ class History(Reading):
             Compaction went over commits after *since*, or recovery cut *since* away.
         """
         return feed.changes(self._core, self._storage, since)
+
+    def has_position(self, position: Position) -> bool:
+        """Whether *position* is in this store's history: not past its end, nor cut away by a recovery."""
+        try:
+            self._check_position(position)
+        except PositionLostError:
+            return False
+        return True
 
     @property
     def followed(self) -> Position | None:

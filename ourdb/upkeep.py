@@ -105,6 +105,16 @@ class Upkeep(Reading):
         return feed.durable_position(self._core, self._storage)
 
     @property
+    def key_max(self) -> int:
+        """The largest key that the store takes."""
+        return self._core.manifest.settings.key_max  # type: ignore[no-any-return]
+
+    @property
+    def value_bytes_max(self) -> int:
+        """The longest value that the store takes, in bytes."""
+        return self._core.manifest.settings.value_bytes_max  # type: ignore[no-any-return]
+
+    @property
     def uuid(self) -> str:
         """The store's identity, 32 hex digits; a backup has the same."""
         return self._core.manifest.uuid  # type: ignore[no-any-return]

@@ -67,6 +67,7 @@ class MetadataView(Protocol):
 class MetadataStore(Protocol):
     """Versioned records under integer keys, changed by atomic commits. One writer (embedded), many readers."""
 
+    uuid: bytes  # 16 bytes; a copy of the store has the same
     key_max: int  # largest key
     value_bytes_max: int
     concurrent: bool  # others may commit too: the caller must state what it read (*expect*)
@@ -108,6 +109,9 @@ class MetadataStore(Protocol):
     def sync(self) -> None:
         """Every commit so far, with the blocks it needs, is durable on return. Concurrent calls share one sync."""
 
+    def holds(self, version: int) -> bool:
+        """Whether *version* is part of this store's history; not where a crash, or an older copy, took it away."""
+
     def view(self) -> MetadataView:
         """The state now, unchanging until closed."""
 
@@ -124,6 +128,7 @@ class MetadataStore(Protocol):
 class BlockStore(Protocol):
     """Immutable blocks under integer keys. A key is put again only after a delete, or where a crash left it."""
 
+    uuid: bytes  # 16 bytes; a copy of the store has the same
     key_max: int
     value_bytes_max: int
     read_only: bool
@@ -131,6 +136,20 @@ class BlockStore(Protocol):
     @property
     def version(self) -> int:
         """Version of the newest put: what a metadata commit that names it *needs*."""
+
+    @property
+    def partner(self) -> bytes:
+        """The uuid of the metadata store that names these blocks; empty before `join`."""
+
+    @property
+    def needs(self) -> int:
+        """The version of the metadata store on which the deletes so far rest."""
+
+    def join(self, partner: bytes) -> None:
+        """Belong to the metadata store with that uuid from now on."""
+
+    def holds(self, version: int) -> bool:
+        """As `MetadataStore.holds`."""
 
     def put_many(self, first: int, blocks: Sequence[bytes | bytearray | memoryview]) -> int:
         """Store blocks under *first*, *first* + 1, …; the birth version of the first, the others' follow by one each.
@@ -147,8 +166,12 @@ class BlockStore(Protocol):
     def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
         """Bytes *start* to *stop* of a block, checked as a whole at its first read."""
 
-    def delete_many(self, keys: Iterable[int]) -> None:
-        """Remove blocks; keys that hold none are passed over."""
+    def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
+        """Remove blocks; keys that hold none are passed over.
+
+        *needs*: the durable version of the metadata store in which nothing names them. It is kept, so that a
+        metadata store older than it is not taken for the partner.
+        """
 
     def keys(self, start: int = 0) -> Iterator[int]:
         """Keys that hold a block, ascending."""

@@ -1,0 +1,162 @@
+"""The block engine over ourdb.
+
+Invariants
+----------
+* The label, under the key above `OurdbBlockStore.key_max`, names the metadata store that the blocks belong to, and
+  the version of it that the deletes rest on.
+* The records of one `put_many` have consecutive sequences: births are exact.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ourdb
+from ourdb import OurDB, Position
+from vfsdb.database import LimitExceeded, StaleBlockError
+from vfsdb.errors import CorruptionError, FormatError
+from vfsdb.stores.ourdb_versions import SEQUENCE_BITS, VERSION_MAX, position_of, translated, version_of, vfsdb_errors
+
+_LABEL = struct.Struct("<4sB3x16sQ")  # magic, format, uuid of the metadata store, version that deletes rest on
+_MAGIC, _FORMAT = b"VFSB", 1
+
+
+class OurdbBlockStore:
+    """`vfsdb.database.BlockStore` over an `OurDB`. The key above `key_max` holds the label."""
+
+    def __init__(self, db: OurDB) -> None:
+        self._db = db
+        self.path = db.path
+        self.uuid = bytes.fromhex(db.uuid)
+        self.key_max = db.key_max - 1
+        self.value_bytes_max = db.value_bytes_max
+        self.read_only = db.mode == "r"
+        self._version = version_of(db.position)
+        self._partner, self._needs = self._read_label()
+
+    def _read_label(self) -> tuple[bytes, int]:
+        with vfsdb_errors(self.path):
+            data = self._db.get(self.key_max + 1)
+        if data is None:
+            return b"", 0
+        if len(data) < 5 or data[:4] != _MAGIC:
+            raise FormatError("this is no store of a filesystem's blocks (its label is something else)", self.path)
+        if data[4] != _FORMAT:
+            raise FormatError(f"block store format {data[4]}, this vfsdb reads {_FORMAT}", self.path)
+        if len(data) != _LABEL.size:
+            raise CorruptionError(f"the label has {len(data)} bytes instead of {_LABEL.size}", self.path)
+        _, _, partner, needs = _LABEL.unpack(data)
+        return partner, needs
+
+    def _label(self) -> bytes:
+        return _LABEL.pack(_MAGIC, _FORMAT, self._partner, self._needs)
+
+    @property
+    def version(self) -> int:
+        """Version of the newest put."""
+        return version_of(self._db.position) if self.read_only else self._version
+
+    @property
+    def partner(self) -> bytes:
+        """The uuid of the metadata store that it belongs to."""
+        return self._partner
+
+    @property
+    def needs(self) -> int:
+        """The version of the metadata store on which the deletes so far rest."""
+        return self._needs
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever put, not even a label."""
+        return not len(self._db)
+
+    def join(self, partner: bytes) -> None:
+        """Belong to the metadata store with that uuid from now on."""
+        self._partner = partner
+        self._version = version_of(self._change({self.key_max + 1: self._label()}, ()))
+
+    def holds(self, version: int) -> bool:
+        """Whether *version* is part of this store's history."""
+        return self._db.has_position(position_of(version))
+
+    def put_many(self, first: int, blocks: Sequence[bytes | bytearray | memoryview]) -> int:
+        """Store blocks in one commit; the birth of the first."""
+        if not 0 <= first <= first + len(blocks) - 1 <= self.key_max:
+            raise LimitExceeded(f"{len(blocks)} blocks from key {first} on; this store takes keys 0 to {self.key_max}")
+        position = self._change(dict(zip(range(first, first + len(blocks)), blocks, strict=True)), ())
+        self._version = version_of(position)
+        return self._version - len(blocks)
+
+    def _change(self, puts: Mapping[int, Any], deletes: Iterable[int]) -> Position:
+        try:
+            with self._db.batch() as batch:
+                batch.set_many(puts)
+                batch.delete_many(deletes, missing_ok=True)
+        except ourdb.OurDBError as error:
+            raise translated(error, self.path) from error
+        assert batch.position is not None
+        return batch.position
+
+    def get(self, key: int, birth: int) -> bytes:
+        """The block born with *birth*."""
+        try:
+            record = self._db.get_record(key)
+        except ourdb.RecordNotFoundError:
+            raise StaleBlockError(f"{self.path}: key {key} holds no block") from None
+        except ourdb.OurDBError as error:
+            raise translated(error, self.path) from error
+        found = record.epoch << SEQUENCE_BITS | record.sequence
+        if found != birth:
+            raise StaleBlockError(f"{self.path}: key {key} holds the block born at {found}, not the one of {birth}")
+        return record.value
+
+    def get_many(self, first: int, count: int, birth: int) -> list[bytes]:
+        """Blocks of one run."""
+        return [self.get(first + at, birth + at) for at in range(count)]
+
+    def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
+        """Part of a block."""
+        return self.get(key, birth)[start:stop]
+
+    def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
+        """Remove blocks, and write down what that rests on, in one commit."""
+        self._needs = max(self._needs, needs)
+        self._change({self.key_max + 1: self._label()}, keys)
+
+    def keys(self, start: int = 0) -> Iterator[int]:
+        """Keys that hold a block, ascending, from one moment."""
+        return self._db.keys(start, self.key_max + 1)  # type: ignore[no-any-return]
+
+    def sync(self) -> None:
+        """Every put so far is durable on return."""
+        with vfsdb_errors(self.path):
+            self._db.sync()
+
+    def sync_up_to(self, version: int) -> None:
+        """`sync`, unless *version* is durable already. From any thread; ourdb's own errors."""
+        if self._db.durable_position < position_of(version):
+            self._db.sync()
+
+    def reader_versions(self) -> dict[str, int]:
+        """Process id of each reader -> the newest version that it sees."""
+        found: dict[str, int] = {}
+        for pin in self._db.pins():
+            if pin.kind == "reader":
+                found[pin.name] = max(found.get(pin.name, 0), version_of(pin.position) or VERSION_MAX)
+        return found
+
+    def refresh(self) -> bool:
+        """A reader moves to the newest state."""
+        with vfsdb_errors(self.path):
+            moved = self._db.refresh()
+        if moved:
+            self._partner, self._needs = self._read_label()
+        return moved
+
+    def close(self) -> None:
+        """Sync and release."""
+        with vfsdb_errors(self.path):
+            self._db.close()
