@@ -1,0 +1,241 @@
+"""What every engine must do. A test module subclasses these suites and gives the ``stores`` fixture."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from vfsdb.database import Conflict, LimitExceeded, StaleBlockError, Stores
+
+
+class MetadataContract:
+    """Of `vfsdb.database.MetadataStore`."""
+
+    def test_a_commit_is_read_back_and_versions_rise(self, stores: Stores) -> None:
+        store = stores.metadata
+        before = store.version
+        first = store.commit({5: b"five", 6: b"", 70_000: b"x" * 5000})
+        second = store.commit({5: b"again"})
+        assert before < first < second == store.version
+        assert [store.get(key) for key in (5, 6, 70_000, 7)] == [b"again", b"", b"x" * 5000, None]
+
+    def test_deletes_go_with_the_puts_and_absent_keys_are_passed_over(self, stores: Stores) -> None:
+        store = stores.metadata
+        store.commit({1: b"one", 2: b"two"})
+        store.commit({3: b"three"}, [1, 9])
+        assert [store.get(key) for key in (1, 2, 3, 9)] == [None, b"two", b"three", None]
+
+    def test_get_many_gives_versions_of_what_exists(self, stores: Stores) -> None:
+        store = stores.metadata
+        store.commit({1: b"one"})
+        before = store.version
+        store.commit({2: b"two", 3: b"three"}, [1])
+        found = store.get_many([1, 2, 3, 4])
+        assert {key: value for key, (_, value) in found.items()} == {2: b"two", 3: b"three"}
+        assert all(before < version <= store.version for version, _ in found.values())
+
+    def test_expected_versions_let_a_commit_pass(self, stores: Stores) -> None:
+        store = stores.metadata
+        store.commit({1: b"one"})
+        version = store.get_many([1])[1][0]
+        store.commit({1: b"two", 2: b"new"}, expect={1: version, 2: 0})
+        assert store.get(1) == b"two"
+
+    @pytest.mark.parametrize("wrong", ["moved", "gone", "there"])
+    def test_an_expected_version_that_moved_is_a_conflict_and_nothing_changes(self, stores: Stores, wrong: str) -> None:
+        store = stores.metadata
+        store.commit({1: b"one", 2: b"two"})
+        version = store.get_many([1])[1][0]
+        expect = {1: version}
+        if wrong == "moved":
+            store.commit({1: b"other"})
+        elif wrong == "gone":
+            store.commit({}, [1])
+        else:
+            expect = {2: 0}
+        before, value = store.version, store.get(1)
+        with pytest.raises(Conflict):
+            store.commit({1: b"mine", 3: b"mine"}, [2], expect=expect)
+        assert (store.version, store.get(1), store.get(2), store.get(3)) == (before, value, b"two", None)
+
+    def test_a_token_settles_what_happened(self, stores: Stores) -> None:
+        store = stores.metadata
+        version = store.commit({1: b"one"}, token=b"t" * 32)
+        assert store.settle(b"t" * 32) == version
+        assert store.settle(b"never") is None
+
+    def test_sync_makes_the_newest_commit_durable(self, stores: Stores) -> None:
+        store = stores.metadata
+        for number in range(5):
+            store.commit({1: b"%d" % number})
+            assert store.durable_version <= store.version
+        store.sync()
+        assert store.durable_version == store.version
+        store.commit({1: b"after"})
+        assert store.durable_version <= store.version
+
+    def test_a_durable_version_is_that_of_a_commit(self, stores: Stores) -> None:
+        store = stores.metadata
+        versions = {store.durable_version}
+        for number in range(40):
+            versions.add(store.commit({number: b"x" * 3000}))
+            if number % 7 == 0:
+                store.sync()
+            assert store.durable_version in versions
+
+    def test_holds_what_was_committed_and_nothing_beyond(self, stores: Stores) -> None:
+        store = stores.metadata
+        version = store.commit({1: b"one"})
+        assert store.holds(version)
+        assert not store.holds(version + 1000)
+
+    @pytest.mark.parametrize("key", [-1, "above"])
+    def test_a_key_out_of_range_is_refused_and_nothing_changes(self, stores: Stores, key: int | str) -> None:
+        store = stores.metadata
+        bad = store.key_max + 1 if isinstance(key, str) else key
+        before = store.version
+        with pytest.raises(LimitExceeded):
+            store.commit({1: b"one", bad: b"bad"})
+        assert (store.version, store.get(1)) == (before, None)
+
+    def test_a_view_stays_what_it_was(self, stores: Stores) -> None:
+        store = stores.metadata
+        store.commit({1: b"one", 2: b"two"})
+        view = store.view()
+        store.commit({1: b"new", 3: b"three"}, [2])
+        store.commit({2: b"back"}, [1])
+        assert view.get_many([1, 2, 3]) == [b"one", b"two", None]
+        second = store.view()
+        assert second.get_many([1, 2, 3]) == [None, b"back", b"three"]
+        view.close()
+        store.commit({}, [2, 3])
+        assert second.get_many([1, 2, 3]) == [None, b"back", b"three"]
+        second.close()
+        assert [store.get(key) for key in (1, 2, 3)] == [None, None, None]
+
+    def test_pins_are_the_open_views_with_what_they_need(self, stores: Stores) -> None:
+        store, blocks = stores.metadata, stores.blocks
+        birth = blocks.put_many(0, [b"block"])
+        store.commit({1: b"one"}, needs=blocks.version)
+        before = store.version
+        view = store.view()
+        later = blocks.put_many(1, [b"later"])
+        store.commit({1: b"two"}, needs=blocks.version)
+        (pin,) = store.pins()
+        assert pin.version == before == view.version
+        assert birth <= pin.blocks < later
+        view.close()
+        assert store.pins() == []
+
+    def test_readers_never_see_half_a_commit(self, stores: Stores) -> None:
+        store = stores.metadata
+        store.commit({1: b"0", 2: b"0"})
+        wrong: list[object] = []
+        done = threading.Event()
+
+        def read() -> None:
+            while not done.is_set():
+                found = store.get_many([1, 2])
+                if found[1][1] != found[2][1]:
+                    wrong.append(found)
+
+        threads = [threading.Thread(target=read) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for number in range(300):
+            store.commit({1: b"%d" % number, 2: b"%d" % number})
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+    def test_close_is_idempotent(self, stores: Stores) -> None:
+        stores.metadata.commit({1: b"one"})
+        stores.metadata.close()
+        stores.metadata.close()
+        stores.blocks.close()
+        stores.blocks.close()
+
+
+class BlockContract:
+    """Of `vfsdb.database.BlockStore`."""
+
+    def test_blocks_of_one_put_are_born_one_after_another(self, stores: Stores) -> None:
+        store = stores.blocks
+        data = [b"a" * 5000, b"", bytearray(b"c" * 70_000), memoryview(b"dd")]
+        birth = store.put_many(10, data)
+        assert [store.get(10 + at, birth + at) for at in range(4)] == [bytes(block) for block in data]
+        assert store.get_many(10, 4, birth) == [bytes(block) for block in data]
+        assert store.get_many(11, 2, birth + 1) == [b"", b"c" * 70_000]
+        assert store.version >= birth + 3
+
+    def test_births_rise_and_a_lone_block_has_one(self, stores: Stores) -> None:
+        store = stores.blocks
+        births = [store.put_many(key, [b"x"]) for key in range(5)]
+        assert births == sorted(set(births))
+        assert all(store.get(key, birth) == b"x" for key, birth in enumerate(births))
+        assert store.version >= births[-1]
+
+    def test_part_of_a_block(self, stores: Stores) -> None:
+        store = stores.blocks
+        birth = store.put_many(0, [b"0123456789"])
+        parts = [store.get_range(0, birth, start, stop) for start, stop in ((0, 4), (3, 7), (8, 99), (5, 5))]
+        assert parts == [b"0123", b"3456", b"89", b""]
+
+    def test_another_block_under_the_key_is_stale(self, stores: Stores) -> None:
+        store = stores.blocks
+        old = store.put_many(3, [b"old", b"next"])
+        new = store.put_many(3, [b"new"])
+        assert store.get(3, new) == b"new"
+        for read in (
+            lambda: store.get(3, old),
+            lambda: store.get_range(3, old, 0, 1),
+            lambda: store.get_many(3, 2, old),
+        ):
+            with pytest.raises(StaleBlockError):
+                read()
+
+    def test_a_key_without_a_block_is_stale(self, stores: Stores) -> None:
+        store = stores.blocks
+        birth = store.put_many(0, [b"a", b"b", b"c"])
+        store.delete_many([1, 77])
+        for read in (lambda: store.get(1, birth + 1), lambda: store.get_many(0, 3, birth), lambda: store.get(9, birth)):
+            with pytest.raises(StaleBlockError):
+                read()
+        assert store.get(2, birth + 2) == b"c"
+
+    def test_keys_are_those_of_blocks_alone_in_order(self, stores: Stores) -> None:
+        store = stores.blocks
+        store.put_many(5, [b"a", b"b"])
+        store.put_many(0, [b"c"])
+        store.delete_many([6], needs=stores.metadata.version)
+        assert list(store.keys()) == [0, 5]
+        assert list(store.keys(1)) == [5]
+
+    def test_deletes_say_what_they_rest_on(self, stores: Stores) -> None:
+        version = stores.metadata.commit({1: b"one"})
+        assert stores.blocks.needs == 0
+        stores.blocks.delete_many([4], needs=version)
+        stores.blocks.delete_many([5])
+        assert stores.blocks.needs == version
+
+    def test_it_knows_its_partner(self, stores: Stores) -> None:
+        assert stores.blocks.partner == stores.metadata.uuid
+        assert stores.blocks.uuid != stores.metadata.uuid
+        assert len(stores.blocks.uuid) == len(stores.metadata.uuid) == 16
+
+    def test_holds_what_was_put_and_nothing_beyond(self, stores: Stores) -> None:
+        store = stores.blocks
+        store.put_many(0, [b"x", b"y"])
+        assert store.holds(store.version)
+        assert not store.holds(store.version + 1000)
+
+    def test_keys_out_of_range_are_refused_and_nothing_changes(self, stores: Stores) -> None:
+        store = stores.blocks
+        for first in (-1, store.key_max):
+            with pytest.raises(LimitExceeded):
+                store.put_many(first, [b"a", b"b"])
+        assert list(store.keys()) == []
+        birth = store.put_many(store.key_max, [b"last"])
+        assert store.get(store.key_max, birth) == b"last"
