@@ -15,8 +15,7 @@ Invariants
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,7 +109,7 @@ def backup(db: Source, target: str, progress: Progress | None = None) -> BackupR
     storage.make_directory()
     lock = take_lock(storage, 0.0)
     try:
-        with _pinned(source) as lease:
+        with closing(take_lease(source)) as lease:
             for attempt in range(_TRIES):
                 try:
                     return _Run(source, storage, _checked_target(storage, uuid), progress).run(lease)
@@ -125,16 +124,6 @@ def backup(db: Source, target: str, progress: Progress | None = None) -> BackupR
 def backup_verify(path: str | os.PathLike[str], progress: Progress | None = None) -> check.VerifyReport:
     """Check the backup in *path*: structure and every checksum. Writes nothing."""
     return check.verify(path, True, progress)
-
-
-@contextmanager
-def _pinned(source: Storage) -> Iterator[Lease | None]:
-    lease = take_lease(source)
-    try:
-        yield lease
-    finally:
-        if lease is not None:
-            lease.close()
 
 
 # ---- the target -----------------------------------------------------------------------------
@@ -182,7 +171,7 @@ class _Run:
         self._old = old
         self._copier = Copier(source, target, old, progress)
 
-    def run(self, lease: Lease | None) -> BackupResult:
+    def run(self, lease: Lease) -> BackupResult:
         manifest, offset, sequence, hint = moment(self._source, lease)
         position = Position(manifest.epoch_of(sequence), sequence)
         self._check_goes_on(manifest, position)

@@ -35,12 +35,11 @@ def _backup_name(entry: SnapshotEntry) -> str:
     return name if name.startswith(SNAPSHOT_PREFIX) else SNAPSHOT_PREFIX + name
 
 
-def moment(source: Storage, lease: Lease | None) -> tuple[Manifest, int, int, int]:
+def moment(source: Storage, lease: Lease) -> tuple[Manifest, int, int, int]:
     """Manifest, and offset, sequence and last hint of the log's durable end, that belong together."""
     for _ in range(_TRIES):
         manifest = read(source)
-        if lease is not None:
-            lease.update(manifest.compactions, f"{manifest.epoch}:0")
+        lease.update(manifest.compactions, f"{manifest.epoch}:0")
         active = manifest.active
         if active is None:
             last = manifest.log[-1].last if manifest.log else 0

@@ -332,4 +332,4 @@ def stat_text(name: str, value: object) -> str:
         return ", ".join(f"{part} {item}" for part, item in value.items())
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{size_text(value)} ({value:,})" if name.endswith("_bytes") and value >= 1024 else f"{value:,}"
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == "" else str(value)

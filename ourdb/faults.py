@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ourdb.storage import File, Lock, Storage
 
-Kind = Literal["write", "sync", "open", "create", "rename", "remove", "truncate", "allocate", "read", "map"]
+Kind = Literal["write", "sync", "open", "create", "rename", "remove", "truncate", "allocate", "read", "map", "lock"]
 
 
 class FaultyStorage:
@@ -19,8 +19,9 @@ class FaultyStorage:
     ----------
     storage : Storage
         What does the work: a `MemoryStorage`, or a `ourdb.storage.DiskStorage`.
-    kind : {"write", "sync", "open", "create", "rename", "remove", "truncate", "allocate", "read", "map"}, optional
-        Which calls are counted and fail; none by default. Syncs of the directory count as "sync".
+    kind : str, optional
+        Which calls fail; none by default: "write", "sync", "open", "create", "rename", "remove", "truncate",
+        "allocate", "read", "map" or "lock". Syncs of the directory count as "sync".
     number : int
         The call of that kind that fails, from 1.
     error : int
@@ -142,6 +143,7 @@ class FaultyStorage:
 
     def lock(self, name: str) -> Lock | None:
         """Take a lock."""
+        self._call("lock", name)
         return self._storage.lock(name)
 
     def is_locked(self, name: str) -> bool:

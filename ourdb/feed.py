@@ -137,26 +137,24 @@ def _commits(core: Core, storage: Storage, state: State, after: int) -> Iterator
     try:
         durable = durable_position(core, storage).sequence
         manifest = core.manifest  # read after the lease was taken: what it names stays
-        if lease is not None:
-            lease.update(manifest.compactions, str(core.position))
+        lease.update(manifest.compactions, str(core.position))
         _check_whole(manifest, after, storage.path)
         for entry in manifest.log if after < durable else ():
             if entry.first <= durable and (entry.end is None or entry.last > after):
                 segment = _opened(storage, manifest, entry, lease)
                 yield from _commits_of(storage, segment, state, manifest.epoch_of(entry.first), after, durable)
     finally:
-        if lease is not None:
-            lease.close()
+        lease.close()
 
 
-def _opened(storage: Storage, manifest: Manifest, entry: SegmentEntry, lease: Lease | None) -> Segment:
+def _opened(storage: Storage, manifest: Manifest, entry: SegmentEntry, lease: Lease) -> Segment:
     try:
         return open_segment(storage, bytes.fromhex(manifest.uuid), entry)
     except CorruptionError:
-        if lease is None and segment_name(entry.number) not in storage.names():
+        if lease.problem and segment_name(entry.number) not in storage.names():
             raise PositionLostError(
-                f"{storage.path}: compaction removed a segment that was being read (the directory is read-only, so "
-                "nothing waits for this reader); go on from the last commit after `refresh`"
+                f"compaction removed a segment that was being read; go on from the last commit after `refresh` "
+                f"({lease.problem})"
             ) from None
         raise
 

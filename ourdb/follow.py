@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ourdb.errors import CorruptionError, ModeError
+from ourdb.errors import CorruptionError, ModeError, PositionLostError
 from ourdb.format import slot_is_live
 from ourdb.leases import Lease, take_lease
 from ourdb.manifest import NAME, Manifest, read
@@ -37,7 +37,7 @@ class Follower:
         self.pinned: Callable[[], int] = lambda: 1 << 62
         self.oldest: Callable[[Position], Position] = lambda position: position
         self.on_show: Callable[[State], None] = lambda state: None
-        self.lease: Lease | None = take_lease(storage)
+        self.lease: Lease = take_lease(storage)
         try:
             self._reload()
         except BaseException:
@@ -49,11 +49,10 @@ class Follower:
         for attempt in range(_TRIES):
             stamp = self.storage.stamp(NAME)
             manifest = read(self.storage)
-            if self.lease is not None:
-                self.lease.update(min(manifest.compactions, self._seen_compactions(), self.pinned()), "")
+            self.lease.update(min(manifest.compactions, self._seen_compactions(), self.pinned()), "")
             try:
                 loaded = load(self.storage, manifest, self._verify, self._accept)
-            except (CorruptionError, FileNotFoundError):
+            except (CorruptionError, FileNotFoundError, PositionLostError):
                 if self.storage.stamp(NAME) == stamp or attempt == _TRIES - 1:
                     raise
                 continue  # the store moved on while it was read
@@ -74,15 +73,18 @@ class Follower:
         self.offset = loaded.offset
         self.begun = self.sequence = loaded.sequence
         self.rebuilt = loaded.rebuilt
-        self.warnings = loaded.warnings
+        self._found = loaded.warnings
         self.live: State = loaded.state
         self.on_show(loaded.state)
         self._say_position()
 
     def _say_position(self) -> None:
-        if self.lease is not None:
-            position = self.oldest(self.position)
-            self.lease.update(min(self.manifest.compactions, self.pinned()), str(position))
+        self.lease.update(min(self.manifest.compactions, self.pinned()), str(self.oldest(self.position)))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What reading the store had to work around, and what it means to have no lease."""
+        return [*self._found, self.lease.problem] if self.lease.problem else self._found
 
     @property
     def position(self) -> Position:
@@ -171,15 +173,11 @@ class Follower:
 
     def close(self) -> None:
         """Give the lease up."""
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            lease.close()
+        self.lease.close()
 
     def abandon(self) -> None:
         """In a forked child: leave the parent's lease alone."""
-        lease, self.lease = self.lease, None
-        if lease is not None:
-            lease.abandon()
+        self.lease.abandon()
 
 
 class AutoFollower(Follower):

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
-from ourdb.errors import CorruptionError
+from ourdb.errors import CorruptionError, PositionLostError
 from ourdb.format import (
     DELETE,
     PUT,
@@ -36,7 +36,7 @@ from ourdb.format import (
     segment_seed,
     slot_offset,
 )
-from ourdb.manifest import SegmentEntry
+from ourdb.manifest import SegmentEntry, read
 from ourdb.storage import File, Storage
 
 PREFIX, SUFFIX = "segment-", ".log"
@@ -182,9 +182,23 @@ class Table:
             entry = self.entries.get(index)
             if entry is None:
                 raise CorruptionError(f"a slot names table index {index}, which no segment has", self.storage.path, 0)
-            segment = open_segment(self.storage, self.uuid, entry)
+            try:
+                segment = open_segment(self.storage, self.uuid, entry)
+            except CorruptionError:
+                if self._was_removed(entry):
+                    raise PositionLostError(
+                        f"{self.storage.path}/{segment_name(entry.number)}: compaction removed this segment; the "
+                        "reader that still needs it has no lease; `refresh` it"
+                    ) from None
+                raise
             self._enter(index, segment)
             return segment
+
+    def _was_removed(self, entry: SegmentEntry) -> bool:
+        """Whether the manifest has moved on and the segment is rightly gone."""
+        if segment_name(entry.number) in self.storage.names():
+            return False
+        return all(other.number != entry.number for other in read(self.storage).segments)
 
     def _enter(self, index: int, segment: Segment) -> None:
         self._segments[index] = segment

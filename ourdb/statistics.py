@@ -36,7 +36,8 @@ class Stats:
     ``live_bytes``: records of newest values. ``history_bytes``: sealed bytes that a retention rule or
     snapshots may keep (an upper bound; what compaction finds dead in them it frees).
     ``reclaimable_bytes``: what compaction can give back at least. ``dead_bytes``: neither live nor
-    history. ``retired_bytes``: replaced segments that wait for readers or views.
+    history. ``retired_bytes``: replaced segments that wait for readers or views. ``lease_problem``: why
+    compaction does not wait for this reader, "" where it does (and for a writer).
     """
 
     keys: int
@@ -58,6 +59,7 @@ class Stats:
     snapshots: tuple[str, ...]
     views: int
     compactions: int
+    lease_problem: str
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain dicts, lists and numbers (JSON)."""
@@ -134,4 +136,5 @@ def collect(core: Any, storage: Storage, pinned: int, views: int) -> Stats:
         snapshots=tuple(entry.name for entry in manifest.snapshots),
         views=views,
         compactions=manifest.compactions,
+        lease_problem="" if isinstance(core, Writer) else core.lease.problem,
     )

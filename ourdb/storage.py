@@ -299,7 +299,7 @@ class DiskStorage:
     def is_locked(self, name: str) -> bool:
         """Whether a living process holds the lock on *name*; the file is not made."""
         try:
-            descriptor = os.open(self._full(name), os.O_RDWR | _O_CLOEXEC | _O_BINARY)
+            descriptor = _open_to_look(self._full(name))
         except FileNotFoundError:
             return False
         try:
@@ -324,6 +324,16 @@ def _try_lock(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+def _open_to_look(path: str) -> int:
+    """A descriptor to try a lock on; flock(2) needs no write access, but NFS does."""
+    try:
+        return os.open(path, os.O_RDWR | _O_CLOEXEC | _O_BINARY)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return os.open(path, os.O_RDONLY | _O_CLOEXEC | _O_BINARY)
 
 
 def _sync_directory(path: str) -> None:

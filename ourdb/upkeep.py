@@ -121,7 +121,7 @@ class Upkeep(Reading):
 
     @property
     def warnings(self) -> list[str]:
-        """What opening had to work around, such as a damaged index generation."""
+        """What this handle has to work around: a damaged index generation, a lease that could not be written."""
         return list(self._core.warnings)
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 from ourdb import manifest as manifests
 from ourdb import opening
-from ourdb.errors import CorruptionError, InvalidArgumentError, NotAStoreError
+from ourdb.errors import CorruptionError, InvalidArgumentError, NotAStoreError, PositionLostError
 from ourdb.leases import take_lease
 from ourdb.logcheck import StoppedError
 from ourdb.progress import Progress
@@ -78,7 +78,7 @@ def verify(
             verifier = Verifier(place, progress, writer_lives=lives)
             try:
                 return _run(verifier, deep, wanted, start)
-            except MovedOnError:
+            except (MovedOnError, PositionLostError):  # the latter where no lease could be taken
                 continue
     raise CorruptionError("the store changes faster than it can be checked", place.path, 0)
 
@@ -87,12 +87,8 @@ def verify(
 def beside_writer(storage: Storage, *, beside: bool = False) -> Iterator[bool]:
     """Whether a writer lives; while it does, a lease keeps what it replaces."""
     lives = beside or _is_locked(storage)
-    lease = take_lease(storage) if lives else None
-    try:
+    with closing(take_lease(storage)) if lives else nullcontext():
         yield lives
-    finally:
-        if lease is not None:
-            lease.close()
 
 
 def _is_locked(storage: Storage) -> bool:
