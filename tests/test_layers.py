@@ -50,7 +50,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"acl", "locks"},
         {"access"},
         {"codecs", "writeset"},
-        {"stores.memory_store", "stores.ourdb_versions", "testing"},
+        {"stores.memory_store", "stores.ourdb_versions", "testing", "xattrs"},
         {"stores.ourdb_blocks"},
         {"stores.ourdb_order"},
         {"stores.ourdb_metadata"},
