@@ -4,6 +4,7 @@ Prints ``START n`` before step n and ``ACK n`` when step n and all before it are
 durable (``--ack sync``, the default) or only written (``--ack process``: safe from a killed process).
 With ``--resume`` it goes on where the directory's store is. ``--readers N`` starts processes that
 follow the store, and check that all they ever see is the content after some step, never an older one.
+Exit status 3: all steps were taken, but a checkpoint had to wait, as it does on a full disk.
 """
 
 from __future__ import annotations
@@ -34,10 +35,21 @@ class Workload:
         self.path = path
         self.options = {**story.options(kind), **options}
         self.db = OurDB(path, **self.options)
+        self.waited = False  # a checkpoint had to
+
+    def look(self) -> None:
+        """See whether a checkpoint waits."""
+        self.waited |= self.db._core.postponed > 0
+
+    def close(self) -> None:
+        """Close the store, and see whether that put a checkpoint off."""
+        core = self.db._core
+        self.db.close()
+        self.waited |= core.postponed > 0
 
     def act(self, action: str) -> None:
         if action == "reopen":
-            self.db.close()
+            self.close()
             self.db = OurDB(self.path, **self.options)
         elif action == "checkpoint":
             self.db.checkpoint()
@@ -47,6 +59,7 @@ class Workload:
             self.db.compact(budget_bytes=1500)
         elif action == "sync":
             self.db.sync()
+        self.look()
 
     def take(self, step: story.Step) -> None:
         if step.snapshot:
@@ -66,10 +79,11 @@ class Workload:
                     self.db.delete(key)
                 else:
                     self.db.set(key, value)
+        self.look()
 
 
-def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> int:
-    """Take steps *first* to *count*; the first step not taken (after a ``kill`` action, else count + 1)."""
+def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> tuple[int, bool]:
+    """Take steps *first* to *count*: the first not taken (after a ``kill``, else count + 1), and `Workload.waited`."""
     work = Workload(kind, path, options)
     for step in story.steps(kind, count):
         if step.number < first:
@@ -78,7 +92,7 @@ def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[st
             if ack == "sync":
                 work.db.sync()
                 say(f"ACK {step.number - 1}")
-            return step.number  # not closed: the caller ends this process
+            return step.number, work.waited  # not closed: the caller ends this process
         for action in step.before:
             work.act(action)
             if action == "sync" and ack == "sync":
@@ -87,20 +101,20 @@ def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[st
         work.take(step)
         if ack == "process" or step.snapshot or step.drop_snapshot:
             say(f"ACK {step.number}")
-    work.db.close()
+    work.close()
     say(f"ACK {count}")
-    return count + 1
+    return count + 1, work.waited
 
 
-def run_lives(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> None:
-    """`run` in one process after another, each of which ends without closing the store."""
+def run_lives(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> bool:
+    """`run` in one process after another, each of which ends without closing the store; whether a checkpoint waited."""
+    waited = False
     while first <= count:
         pid = os.fork()
         if not pid:
             status = 1
             try:
-                first = run(kind, path, count, first, ack, options)
-                os.write(life_pipe[1], b"%d\n" % first)
+                os.write(life_pipe[1], b"%d %d\n" % run(kind, path, count, first, ack, options))
                 status = 0
             except BaseException:
                 import traceback
@@ -110,7 +124,9 @@ def run_lives(kind: str, path: str, count: int, first: int, ack: str, options: d
         _, status = os.waitpid(pid, 0)
         if status:
             raise SystemExit(1)
-        first = int(os.read(life_pipe[0], 20))
+        first, life_waited = map(int, os.read(life_pipe[0], 20).split())
+        waited |= bool(life_waited)
+    return waited
 
 
 life_pipe = (-1, -1)
@@ -162,12 +178,12 @@ def main() -> int:
     command = [sys.executable, __file__, chosen.kind, chosen.dir, "--count", str(chosen.count), "--follow"]
     readers = [subprocess.Popen(command) for _ in range(chosen.readers)]
     life_pipe = os.pipe()
-    run_lives(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
+    waited = run_lives(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
     failed = [reader.poll() for reader in readers if reader.poll() is not None]
     for reader in readers:
         reader.send_signal(signal.SIGKILL)
         reader.wait()
-    return 1 if failed else 0
+    return 1 if failed else 3 if waited else 0
 
 
 if __name__ == "__main__":
