@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ourdb.compaction import AutoCompactor
+from ourdb.auto_compaction import AutoCompactor
 from ourdb.errors import ForkedError, ModeError, OurDBError, StoreClosedError
 from ourdb.fastpath import Rebind
 from ourdb.follow import Follower

@@ -279,7 +279,17 @@ class State:
                 self.generation.check_page(page)
             older = self.slots[keys[0] - self.first : keys[-1] + 1 - self.first].tolist()
         else:
-            older = [self.generation.lookup(key) if slot is None else 0 for key, slot in zip(keys, newer, strict=True)]
+            slots, first, count, page_ok, lookup = (
+                self.slots,
+                self.first,
+                self.count,
+                self.page_ok,
+                self.generation.lookup,
+            )
+            older = [
+                slots[place] if 0 <= (place := key - first) < count and page_ok[place >> 9] else lookup(key)
+                for key in keys
+            ]
         if newer.count(None) == len(newer):
             return older  # type: ignore[no-any-return]
         return [old if new is None else new for old, new in zip(older, newer, strict=True)]

@@ -11,7 +11,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ourdb.compaction import AutoCompactor, purge
+from ourdb.auto_compaction import AutoCompactor
+from ourdb.compaction_step import purge
 from ourdb.errors import InvalidArgumentError, ModeError, OurDBError
 from ourdb.fastpath import make_get
 from ourdb.follow import AutoFollower, Follower
