@@ -22,10 +22,11 @@ from vfsdb.interface import Caller
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _SETGROUPS: Final = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}
 _CAPABILITY_VERSION: Final = 0x20080522  # capget(2), _LINUX_CAPABILITY_VERSION_3
-# Bits of capabilities(7).
+# Bits of capabilities(7). Without root's filesystem uid the kernel takes the first six away by itself.
 _CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _MKNOD = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 27
+_SYS_ADMIN: Final = 1 << 21  # trusted.* and security.* attributes
 _CHECKED: Final = _CHOWN | _DAC_OVERRIDE | _DAC_READ_SEARCH | _FOWNER | _MKNOD
-_PRIVILEGED: Final = _CHECKED | _FSETID
+_PRIVILEGED: Final = _CHECKED | _FSETID | _SYS_ADMIN
 
 
 @contextmanager
@@ -41,17 +42,20 @@ def acting_as(caller: Caller) -> Iterator[None]:
     if os.geteuid() != 0 or platform.machine() not in _SETGROUPS:
         raise os_error(errno.EPERM, reason=f"only a process of root can act for uid {caller.uid}, gid {caller.gid}")
     groups = os.getgroups()
+    before = _capabilities()
     try:
         _set_groups(caller.groups)
         _LIBC.setfsgid(ctypes.c_uint(caller.gid))
         _LIBC.setfsuid(ctypes.c_uint(caller.uid))
-        if caller.privileged or caller.checked:
-            _raise_capabilities(_PRIVILEGED if caller.privileged else _CHECKED)
+        granted = _PRIVILEGED if caller.privileged or caller.uid == 0 else _CHECKED if caller.checked else 0
+        effective, permitted, *others = before
+        _set_capabilities((effective & ~_PRIVILEGED | granted & permitted, permitted, *others))
         yield
     finally:
-        _LIBC.setfsuid(ctypes.c_uint(0))  # this gives the capabilities of root back, too
+        _LIBC.setfsuid(ctypes.c_uint(0))
         _LIBC.setfsgid(ctypes.c_uint(os.getegid()))
         _set_groups(tuple(groups))
+        _set_capabilities(before)
 
 
 def _is_process(caller: Caller) -> bool:
@@ -67,11 +71,14 @@ def _set_groups(groups: tuple[int, ...]) -> None:
         raise os_error(ctypes.get_errno(), reason="setgroups")
 
 
-def _raise_capabilities(bits: int) -> None:
-    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+def _capabilities() -> tuple[int, ...]:
+    """Effective, permitted and inheritable capabilities of this thread, twice: bits 0 to 31, then the others."""
     data = ctypes.create_string_buffer(24)
-    if _LIBC.capget(header, data) < 0:
+    if _LIBC.capget(struct.pack("=Ii", _CAPABILITY_VERSION, 0), data) < 0:
         raise os_error(ctypes.get_errno(), reason="capget")
-    effective, permitted, *others = struct.unpack("=6I", data.raw)
-    if _LIBC.capset(header, struct.pack("=6I", effective | (bits & permitted), permitted, *others)) < 0:
+    return struct.unpack("=6I", data.raw)
+
+
+def _set_capabilities(capabilities: tuple[int, ...]) -> None:
+    if _LIBC.capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), struct.pack("=6I", *capabilities)) < 0:
         raise os_error(ctypes.get_errno(), reason="capset")

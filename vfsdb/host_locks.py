@@ -83,7 +83,7 @@ def _reopened(file: int) -> int:
 
 def _packed(lock: Lock) -> bytes:
     length = 0 if lock.end is None else lock.end - lock.start + 1
-    if lock.start < 0 or length < 0:
+    if lock.start < 0 or (lock.end is not None and length <= 0):
         raise os_error(errno.EINVAL, reason=f"bytes {lock.start} to {lock.end} cannot be locked")
     return _FLOCK.pack(_TYPES[lock.kind], os.SEEK_SET, lock.start, length, 0)
 

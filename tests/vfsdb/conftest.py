@@ -2,5 +2,5 @@
 
 import pytest
 
-for part in ("support", "names", "files", "space", "attributes", "permissions", "listing", "locks", "transactions"):
+for part in ("support", "attributes", "files", "listing", "locking", "names", "permissions", "space", "whole"):
     pytest.register_assert_rewrite(f"tests.vfsdb.contract.{part}")

@@ -15,6 +15,7 @@ from vfsdb.interface import NOW, OWNER, ROOT, Caller, FileSystem, SetAttr, Stat
 USER = Caller(1000, 1000)
 MATE = Caller(2000, 2000, (1000,))  # in the user's group
 STRANGER = Caller(3000, 3000)
+NEEDS_ROOT = {"callers": " unless it runs as root"}
 LONG_AGO = 1_000_000_000_000_000_000  # 2001, in ns: older than whatever an operation stamps
 
 
@@ -47,7 +48,7 @@ class Contract:
         """Skip where the subject lacks one of *features*."""
         for feature in features:
             if feature not in self.subject.features:
-                pytest.skip(f"{self.subject.name} has no {feature}")
+                pytest.skip(f"{self.subject.name} has no {feature}" + NEEDS_ROOT.get(feature, ""))
 
     # -- making things ---------------------------------------------------------------------------------------
 
