@@ -50,7 +50,9 @@ LAYERS: dict[str, list[set[str]]] = {
     "vfsdb": [
         {"errors"},
         {"database", "interface", "records", "stores.__init__"},
-        {"acl", "locks"},
+        {"acl", "locks", "wire"},
+        {"remote"},
+        {"service"},
         {"access"},
         {"codecs", "writeset"},
         {"stores.memory_store", "stores.ourdb_versions", "testing", "xattrs"},
@@ -69,7 +71,7 @@ LAYERS: dict[str, list[set[str]]] = {
 # What a package may import beside the standard library, and where: a face's own library only in the face.
 LIBRARIES: dict[str, dict[str, set[str]]] = {
     "ourdb": {},
-    "vfsdb": {"codecs": {"msgpack"}},
+    "vfsdb": {"codecs": {"msgpack"}, "wire": {"msgpack"}},
 }
 RANK = {
     (package, module): row for package, rows in LAYERS.items() for row, modules in enumerate(rows) for module in modules

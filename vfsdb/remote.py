@@ -1,0 +1,156 @@
+"""RemoteFileSystem: a filesystem that another process of this machine has open, over its socket.
+
+Each call is one message there and back. Calls of several threads take turns; a transaction keeps the connection for
+its thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from vfsdb import wire
+from vfsdb.errors import os_error
+from vfsdb.interface import FileSystem
+
+SOCKET_NAME = "socket"
+
+
+class RemoteFileSystem(FileSystem):
+    """The filesystem of the process that listens in directory *store*.
+
+    ConnectionRefusedError, FileNotFoundError: nobody does.
+
+    Attributes
+    ----------
+    pid : int
+        The process that answers.
+    description : str
+        What it is, such as the place it is mounted at.
+    """
+
+    def __init__(self, store: str) -> None:
+        self._connection = connect(store)
+        self._lock = threading.RLock()
+        try:
+            hello = wire.receive(self._connection)
+            if not hello or hello[0] != wire.VERSION:
+                raise os_error(errno.EPROTO, store, reason=f"its process speaks another version: {hello!r:.80}")
+        except BaseException:
+            self._connection.close()
+            raise
+        self.pid: int = hello[1]
+        self.description: str = hello[2]
+        self.read_only = bool(hello[3])
+        self._namespace_epoch = 0
+
+    @property
+    def namespace_epoch(self) -> int:  # type: ignore[override]
+        """A new number each time: what another process does to names is not told here."""
+        self._namespace_epoch += 1
+        return self._namespace_epoch
+
+    def call(self, operation: str, *arguments: Any) -> Any:
+        """One operation there; its OSError is raised here."""
+        with self._lock:
+            try:
+                wire.send(self._connection, (operation, [wire.pack_argument(value) for value in arguments]))
+                answer = wire.receive(self._connection)
+            except OSError as error:
+                raise os_error(
+                    errno.EIO, reason=f"process {self.pid}, which has it open, went away: {error}"
+                ) from error
+        if answer is None:
+            raise os_error(errno.EIO, reason=f"process {self.pid}, which had it open, has closed it")
+        if answer[0]:
+            code, text, filename, filename2 = answer
+            raise OSError(code, text, *(() if filename is None else (filename, None, filename2)))
+        return answer[1]
+
+    def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while True:
+            part = view[done : done + wire.DATA_BYTES_MAX]
+            done += int(self.call("write", handle, part, offset + done))
+            if done >= len(view):
+                return done
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0:
+            part = self.call("read", handle, min(size, wire.DATA_BYTES_MAX), offset)
+            parts.append(part)
+            size -= len(part)
+            offset += len(part)
+            if not part:
+                break
+        return b"".join(parts)
+
+    # Whole files go by handle: they may be longer than a message.
+    read_file = FileSystem.read_file
+    write_file = FileSystem.write_file
+
+    @contextmanager
+    def transaction(self, timeout: float | None = None) -> Iterator[None]:
+        with self._lock:
+            self.call("begin", timeout)
+            try:
+                yield
+            except BaseException:
+                self.call("rollback")
+                raise
+            self.call("commit")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _forward(operation: str, result: Callable[[Any], Any]) -> Callable[..., Any]:
+    original = getattr(FileSystem, operation)
+    signature = inspect.signature(original)
+
+    def method(*arguments: Any, **named: Any) -> Any:
+        bound = signature.bind(*arguments, **named)
+        bound.apply_defaults()
+        filesystem, *rest = bound.args
+        return result(filesystem.call(operation, *rest))
+
+    method.__name__, method.__doc__ = operation, original.__doc__
+    return method
+
+
+for _name, _result in wire.OPERATIONS.items():
+    if _name not in vars(RemoteFileSystem):
+        setattr(RemoteFileSystem, _name, _forward(_name, _result))
+
+
+def connect(store: str) -> socket.socket:
+    """A connection to the process that listens in directory *store*."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with_short_path(store, partial(_connect, connection))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(connection: socket.socket, path: str) -> None:
+    connection.connect(path)
+
+
+def with_short_path(store: str, act: Callable[[str], None]) -> None:
+    """Call *act* with a path of the socket that fits the 108 bytes of a socket address, however deep the store lies."""
+    directory = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        act(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
+    finally:
+        os.close(directory)
