@@ -55,6 +55,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"service"},
         {"access"},
         {"codecs", "writeset"},
+        {"pages"},
         {"stores.memory_store", "stores.ourdb_versions", "testing", "xattrs"},
         {"stores.ourdb_blocks"},
         {"stores.ourdb_order"},

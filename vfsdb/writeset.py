@@ -70,6 +70,12 @@ class WriteSet(Protocol):
     def edit_free_page(self, key: int) -> FreePage:
         """The page, to be changed."""
 
+    def add_free_page(self, key: int, page: FreePage) -> None:
+        """A page of a free chain under *key*, which the caller has (a new one, or one that is being freed)."""
+
+    def drop_free_page(self, key: int) -> None:
+        """The record goes; the key is the caller's, to free it or to use it."""
+
     def new_key(self) -> int:
         """A metadata key nobody has. OutOfKeysError."""
 

@@ -1,0 +1,355 @@
+"""A tree of pages: ordered u64 keys to small values, its root inside an inode (directories and block maps are such).
+
+Reading functions take the root page, changing ones the number of the inode that holds it, and get and change
+pages through a `WriteSet`. All cost O(log n) pages, and what they touch beside.
+
+Invariants, which `check` looks for and every change keeps:
+
+* keys of a page ascend strictly; the root of an empty tree is a leaf, no other page is empty;
+* the key that an inner page holds for a child is the lowest that the child may hold: what the child holds lies at
+  or above it and below that of the next child. The first of them is not looked at: the lower bound of the first
+  child is that of the page itself, 0 at the root;
+* a child's level is one less than its parent's, leaves have level 0;
+* pages stay within the limits below, a leaf with one entry more at most; so no page is above `PAGE_BYTES_MAX`.
+
+Pages are split in the middle, or at the end of the tree behind the last entry, so that what is filled in ascending
+order has full pages. A page below a quarter of its limit is joined with a neighbour where both together fill at most
+three quarters. The root gives its entries to a page below when it is full, and takes them back when they
+fill half of it, so that work at a limit does not go back and forth.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple
+
+from vfsdb.errors import CorruptionError
+from vfsdb.records import FIRST_KEY, PAGE_BYTES_MAX, PAGE_LEVEL_MAX, Page
+from vfsdb.writeset import WriteSet
+
+KEY_END: Final = 1 << 64  # above every key
+VALUE_BYTES_MAX: Final = 1024
+LEAF_BYTES = 2048  # of a leaf's entries: about 65 names of 15 bytes
+INNER_CHILDREN = 256
+ROOT_BYTES = 1024  # the same of a root, which every change of the inode rewrites
+ROOT_CHILDREN = 32
+_ENTRY_BYTES: Final = 10  # of an entry beside the value
+assert LEAF_BYTES + VALUE_BYTES_MAX + 2 * _ENTRY_BYTES + 16 <= PAGE_BYTES_MAX
+assert INNER_CHILDREN * 12 + 16 <= PAGE_BYTES_MAX
+
+
+class _Step(NamedTuple):
+    """An inner page on the way down and which child was taken; *key* 0: the root."""
+
+    key: int
+    page: Page
+    taken: int
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def get(write_set: WriteSet, root: Page, key: int) -> bytes | None:
+    """The value of *key*."""
+    page = root
+    while page.level:
+        page = _child(write_set, page, bisect_right(page.keys, key, 1) - 1)
+    index = bisect_left(page.keys, key)
+    return page.values[index] if index < len(page.keys) and page.keys[index] == key else None
+
+
+def floor(write_set: WriteSet, root: Page, key: int) -> tuple[int, bytes] | None:
+    """The last entry at or below *key*."""
+    while key >= 0:
+        leaf, lower, _ = seek(write_set, root, key)
+        if index := bisect_right(leaf.keys, key):
+            return leaf.keys[index - 1], leaf.values[index - 1]
+        key = lower - 1
+    return None
+
+
+def ceiling(write_set: WriteSet, root: Page, key: int) -> tuple[int, bytes] | None:
+    """The first entry at or above *key*."""
+    return next(items(write_set, root, key), None)
+
+
+def items(write_set: WriteSet, root: Page, start: int = 0, stop: int = KEY_END) -> Iterator[tuple[int, bytes]]:
+    """Entries from *start* to below *stop*, leaf by leaf: to go on later, start behind the last key seen."""
+    for leaf in leaves(write_set, root, start, stop):
+        keys = leaf.keys
+        first, last = bisect_left(keys, start), bisect_left(keys, stop)
+        yield from zip(keys[first:last], leaf.values[first:last], strict=True)
+
+
+def leaves(write_set: WriteSet, root: Page, start: int = 0, stop: int = KEY_END) -> Iterator[Page]:
+    """Every leaf that may hold keys from *start* to below *stop*. The tree may change under way as keys behind do."""
+    while start < stop:
+        leaf, _, start = seek(write_set, root, start)
+        yield leaf
+
+
+def seek(write_set: WriteSet, root: Page, key: int) -> tuple[Page, int, int]:
+    """The leaf where *key* belongs, and the bounds of what it may hold: the lowest key, and the first above."""
+    page, lower, upper = root, 0, KEY_END
+    while page.level:
+        index = bisect_right(page.keys, key, 1)
+        if index < len(page.keys):
+            upper = page.keys[index]
+        if index > 1:
+            lower = page.keys[index - 1]
+        page = _child(write_set, page, index - 1)
+    return page, lower, upper
+
+
+def count_pages(write_set: WriteSet, root: Page) -> int:
+    """Pages beside the root. Leaves are not read."""
+    if root.level < 2:
+        return len(root.children)
+    return len(root.children) + sum(
+        count_pages(write_set, _child(write_set, root, index)) for index in range(len(root.children))
+    )
+
+
+def _child(write_set: WriteSet, page: Page, index: int) -> Page:
+    child = write_set.page(page.children[index])
+    if child.level != page.level - 1:
+        raise CorruptionError(f"page {page.children[index]} has level {child.level} below one of level {page.level}")
+    return child
+
+
+# -- changing ----------------------------------------------------------------------------------------------
+
+
+def put(write_set: WriteSet, ino: int, key: int, value: bytes, record_type: int) -> None:
+    """Insert *key*, or replace its value. *record_type*: of the tree's pages."""
+    assert len(value) <= VALUE_BYTES_MAX
+    root = write_set.edit(ino).root
+    path, page_key, leaf = _descend(write_set, root, key)
+    if page_key:
+        leaf = write_set.edit_page(page_key)
+    index = bisect_left(leaf.keys, key)
+    if index < len(leaf.keys) and leaf.keys[index] == key:
+        leaf.values[index] = value
+    else:
+        leaf.keys.insert(index, key)
+        leaf.values.insert(index, value)
+    if _is_over(leaf, page_key == 0):
+        _grow(write_set, root, path, leaf, record_type, index == len(leaf.keys) - 1)
+
+
+def remove(write_set: WriteSet, ino: int, key: int) -> bytes:
+    """Take *key* away; its value. KeyError where it is not there."""
+    root = write_set.edit(ino).root
+    path, page_key, leaf = _descend(write_set, root, key)
+    index = bisect_left(leaf.keys, key)
+    if index == len(leaf.keys) or leaf.keys[index] != key:
+        raise KeyError(key)
+    if page_key:
+        leaf = write_set.edit_page(page_key)
+    del leaf.keys[index]
+    value = leaf.values.pop(index)
+    _shrink(write_set, root, path, page_key, leaf)
+    return value
+
+
+def replace_range(
+    write_set: WriteSet, ino: int, start: int, stop: int, entries: Sequence[tuple[int, bytes]], record_type: int
+) -> None:
+    """Exchange all entries from *start* to below *stop* for *entries*, which ascend and lie in that range.
+
+    Each leaf of the range is changed once; a range in one leaf costs as much as a `put`.
+    """
+    assert all(len(value) <= VALUE_BYTES_MAX for _, value in entries)
+    root = write_set.edit(ino).root
+    taken = 0
+    while start < stop:
+        path, page_key, leaf = _descend(write_set, root, start)
+        upper = _upper_bound(path)
+        last = bisect_left(entries, (upper,), taken)
+        new = entries[taken:last]
+        first, end = bisect_left(leaf.keys, start), bisect_left(leaf.keys, stop)
+        if new or first < end:
+            if page_key:
+                leaf = write_set.edit_page(page_key)
+            at_end = end == len(leaf.keys)
+            leaf.keys[first:end] = [key for key, _ in new]
+            leaf.values[first:end] = [value for _, value in new]
+            if _is_over(leaf, page_key == 0):
+                _grow(write_set, root, path, leaf, record_type, at_end)
+            else:
+                _shrink(write_set, root, path, page_key, leaf)
+        start, taken = upper, last
+
+
+def drop_all(write_set: WriteSet, ino: int) -> Iterator[list[bytes]]:
+    """Empty the tree and free its pages, yielding the values of each leaf. To be run to its end."""
+    inode = write_set.edit(ino)
+    root, inode.root = inode.root, Page()
+    return _drop(write_set, root)
+
+
+def _drop(write_set: WriteSet, page: Page) -> Iterator[list[bytes]]:
+    for index, key in enumerate(page.children):
+        yield from _drop(write_set, _child(write_set, page, index))
+        write_set.drop_page(key)
+    if page.values:
+        yield page.values
+
+
+def _descend(write_set: WriteSet, root: Page, key: int) -> tuple[list[_Step], int, Page]:
+    """The way to the leaf where *key* belongs, the leaf's own key (0: it is the root), and the leaf."""
+    path: list[_Step] = []
+    page_key, page = 0, root
+    while page.level:
+        index = bisect_right(page.keys, key, 1) - 1
+        path.append(_Step(page_key, page, index))
+        page_key, page = page.children[index], _child(write_set, page, index)
+    return path, page_key, page
+
+
+def _upper_bound(path: list[_Step]) -> int:
+    """The first key above those of the leaf at the end of *path*."""
+    bounds = (step.page.keys[step.taken + 1] for step in reversed(path) if step.taken + 1 < len(step.page.keys))
+    return next(bounds, KEY_END)
+
+
+# -- keeping the invariants --------------------------------------------------------------------------------
+
+
+def _size(page: Page) -> int:
+    """What the limits bound: bytes of a leaf, children of an inner page."""
+    if page.level:
+        return len(page.keys)
+    return len(page.keys) * _ENTRY_BYTES + len(b"".join(page.values))
+
+
+def _limit(level: int, is_root: bool) -> int:
+    if level:
+        return ROOT_CHILDREN if is_root else INNER_CHILDREN
+    return ROOT_BYTES if is_root else LEAF_BYTES
+
+
+def _is_over(page: Page, is_root: bool) -> bool:
+    return _size(page) > _limit(page.level, is_root) and len(page.keys) > 1
+
+
+def _grow(write_set: WriteSet, root: Page, path: list[_Step], page: Page, record_type: int, at_end: bool) -> None:
+    """Split *page*, at the end of *path*, and what above it gets too large by that. *at_end*: it grew at its end."""
+    at_end = at_end and all(step.taken == len(step.page.keys) - 1 for step in path)
+    while path and _is_over(page, False):
+        step = path.pop()
+        parts = _split(page, at_end)
+        _become(page, parts[0])
+        parent = write_set.edit_page(step.key) if step.key else root
+        behind = step.taken + 1
+        if not step.taken:
+            parent.keys[0] = parts[0].keys[0]  # nobody looks at it, but it must stay below the others
+        parent.keys[behind:behind] = [part.keys[0] for part in parts[1:]]
+        parent.children[behind:behind] = [write_set.add_page(part, record_type) for part in parts[1:]]
+        page = parent
+    while page is root and _is_over(root, True):
+        if root.level == PAGE_LEVEL_MAX:
+            raise CorruptionError(f"a tree of {PAGE_LEVEL_MAX} levels")
+        parts = (
+            _split(root, at_end) if _is_over(root, False) else [Page(root.level, root.keys, root.values, root.children)]
+        )
+        below = [write_set.add_page(part, record_type) for part in parts]
+        _become(root, Page(root.level + 1, [0, *(part.keys[0] for part in parts[1:])], [], below))
+
+
+def _split(page: Page, at_end: bool) -> list[Page]:
+    """Pages within the limits, of about the same size; *at_end*: full ones but for the last."""
+    sizes = [1] * len(page.keys) if page.level else [_ENTRY_BYTES + len(value) for value in page.values]
+    cuts = (_cuts_full if at_end else _cuts_even)([0, *accumulate(sizes)], _limit(page.level, False))
+    return [
+        Page(page.level, page.keys[first:last], page.values[first:last], page.children[first:last])
+        for first, last in pairwise(cuts)
+    ]
+
+
+def _cuts_even(offsets: list[int], limit: int) -> list[int]:
+    parts = -(-offsets[-1] // limit)
+    wanted = [offsets[-1] * part // parts for part in range(1, parts)]
+    return sorted({0, *(bisect_left(offsets, offset) for offset in wanted), len(offsets) - 1})
+
+
+def _cuts_full(offsets: list[int], limit: int) -> list[int]:
+    cuts = [0]
+    while cuts[-1] < len(offsets) - 1:
+        cuts.append(max(cuts[-1] + 1, bisect_right(offsets, offsets[cuts[-1]] + limit) - 1))
+    return cuts
+
+
+def _become(page: Page, other: Page) -> None:
+    page.level, page.keys, page.values, page.children = other.level, other.keys, other.values, other.children
+
+
+def _shrink(write_set: WriteSet, root: Page, path: list[_Step], page_key: int, page: Page) -> None:
+    """Take *page*, at the end of *path*, away where it is empty, join it where it is small; then those above it."""
+    while path and _size(page) * 4 < _limit(page.level, False):
+        step = path.pop()
+        if not page.keys:
+            parent = write_set.edit_page(step.key) if step.key else root
+            del parent.keys[step.taken], parent.children[step.taken]
+            write_set.drop_page(page_key)
+        else:
+            left = max(step.taken - 1, 0)
+            if left + 1 == len(step.page.keys) or not _join(write_set, step.page, left):
+                break
+            parent = write_set.edit_page(step.key) if step.key else root
+            del parent.keys[left + 1], parent.children[left + 1]
+        page_key, page = step.key, parent
+    while root.level:
+        if not root.children:
+            _become(root, Page())
+        elif len(root.children) > 1:
+            break
+        else:
+            child_key, child = root.children[0], _child(write_set, root, 0)
+            if _size(child) * 2 > _limit(child.level, True):
+                break
+            _become(root, child.copy())
+            write_set.drop_page(child_key)
+
+
+def _join(write_set: WriteSet, parent: Page, left: int) -> bool:
+    """Put the entries of child *left* + 1 into child *left*, if both together are small enough."""
+    one, other = _child(write_set, parent, left), _child(write_set, parent, left + 1)
+    if (_size(one) + _size(other)) * 4 > _limit(one.level, False) * 3:
+        return False
+    joined = write_set.edit_page(parent.children[left])
+    joined.keys += [parent.keys[left + 1], *other.keys[1:]] if one.level else other.keys
+    joined.values += other.values
+    joined.children += other.children
+    write_set.drop_page(parent.children[left + 1])
+    return True
+
+
+# -- checking ----------------------------------------------------------------------------------------------
+
+
+def check(write_set: WriteSet, root: Page) -> Iterator[str]:
+    """What contradicts the invariants. Reads every page; CorruptionError where one cannot be read."""
+    yield from _check(write_set, root, "the root", 0, KEY_END, True)
+
+
+def _check(write_set: WriteSet, page: Page, name: str, lower: int, upper: int, is_root: bool) -> Iterator[str]:
+    keys = page.keys
+    if any(one >= other for one, other in pairwise(keys)):
+        yield f"{name}: keys do not ascend"
+    if keys and (keys[0] < lower or keys[-1] >= upper):
+        yield f"{name}: keys from {keys[0]} to {keys[-1]} where {lower} to {upper - 1} belong"
+    if not keys and not (is_root and page.level == 0):
+        yield f"{name}: no entries"
+    largest = _ENTRY_BYTES + max(map(len, page.values)) if page.values else 0
+    if _is_over(page, is_root) and _size(page) - largest > _limit(page.level, is_root):
+        yield f"{name}: {_size(page)} is over the limit {_limit(page.level, is_root)}"
+    if len(page.values if page.level == 0 else page.children) != len(keys):
+        yield f"{name}: another number of keys than of what they stand for"
+    for index, (key, (first, end)) in enumerate(zip(page.children, pairwise([lower, *keys[1:], upper]), strict=False)):
+        if key < FIRST_KEY:
+            yield f"{name}: a child under the key {key}"
+        else:
+            yield from _check(write_set, _child(write_set, page, index), f"page {key}", first, end, False)
