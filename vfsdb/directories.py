@@ -1,0 +1,118 @@
+"""The entries of a directory: names in the order of a hash, in the page tree of its inode.
+
+The key of an entry is 55 bits of a salted hash of its name, then 8 bits that tell names of one hash apart. It stays
+while the entry lives; it is the entry's readdir offset, and what an inode's parent link names. So keys are at least
+256: smaller offsets are those of ``.`` and ``..``. A value is the inode number (u32 little-endian), the type (mode >>
+12, one byte), the name.
+
+Invariant: the ``size`` of a directory inode is the number of its entries.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Final
+
+from vfsdb import pages
+from vfsdb.errors import CorruptionError, os_error
+from vfsdb.interface import DirEntry
+from vfsdb.records import DIRECTORY_PAGE, Inode
+from vfsdb.writeset import WriteSet
+
+_HEAD: Final = struct.Struct("<IB")
+_HEAD_BYTES: Final = _HEAD.size
+_TIES: Final = 256
+_HASH_MASK: Final = (1 << 63) - _TIES
+
+
+def name_hash(name: bytes, salt: bytes) -> int:
+    """The lowest key that an entry *name* may have."""
+    found = int.from_bytes(blake2b(name, digest_size=8, salt=salt).digest(), "little") & _HASH_MASK
+    return found or _TIES
+
+
+def find(ws: WriteSet, directory: Inode, name: bytes, salt: bytes) -> tuple[int, int, int] | None:
+    """Key, inode number and type bits of the entry *name*; None where there is none. One page of each level is read."""
+    lowest = name_hash(name, salt)
+    value = pages.get(ws, directory.root, lowest)
+    if value is not None and value[_HEAD_BYTES:] == name:  # nearly always
+        return lowest, *_target(value, directory.ino)
+    for key, value in pages.items(ws, directory.root, lowest, lowest + _TIES):
+        if value[_HEAD_BYTES:] == name:
+            return key, *_target(value, directory.ino)
+    return None
+
+
+def _target(value: bytes, directory: int) -> tuple[int, int]:
+    if len(value) <= _HEAD_BYTES:
+        raise CorruptionError(f"directory {directory} has an entry of {len(value)} bytes; run fsck")
+    ino, kind = _HEAD.unpack_from(value)
+    return ino, kind << 12
+
+
+def name_at(ws: WriteSet, directory: Inode, key: int, ino: int) -> bytes:
+    """The name of the entry under *key*, which is *ino*'s. CorruptionError where it is not."""
+    value = pages.get(ws, directory.root, key)
+    if value is None or _target(value, directory.ino)[0] != ino:
+        raise CorruptionError(f"inode {ino} is not under key {key:#x} of directory {directory.ino}; run fsck")
+    return value[_HEAD_BYTES:]
+
+
+def insert(ws: WriteSet, directory: int, name: bytes, ino: int, kind: int, salt: bytes) -> int:
+    """A new entry; its key. The name must not be there. ENOSPC where 256 names have its hash."""
+    lowest = name_hash(name, salt)
+    root = ws.inode(directory).root
+    key = lowest
+    if pages.get(ws, root, key) is not None:
+        taken = {key for key, _ in pages.items(ws, root, lowest, lowest + _TIES)}
+        key = next((key for key in range(lowest, lowest + _TIES) if key not in taken), 0)
+        if not key:
+            raise os_error(errno.ENOSPC, name, reason=f"{_TIES} names of this directory have the same hash")
+    pages.put(ws, directory, key, _HEAD.pack(ino, kind >> 12) + name, DIRECTORY_PAGE)
+    ws.edit(directory).size += 1
+    return key
+
+
+def replace(ws: WriteSet, directory: int, name: bytes, ino: int, kind: int, salt: bytes) -> None:
+    """Let the entry *name*, which is there, lead to another inode; its key stays."""
+    found = find(ws, ws.inode(directory), name, salt)
+    assert found is not None, f"{name!r} is in directory {directory}"
+    pages.put(ws, directory, found[0], _HEAD.pack(ino, kind >> 12) + name, DIRECTORY_PAGE)
+
+
+def remove(ws: WriteSet, directory: int, name: bytes, salt: bytes) -> None:
+    """Take away the entry *name*, which is there."""
+    found = find(ws, ws.inode(directory), name, salt)
+    assert found is not None, f"{name!r} is in directory {directory}"
+    pages.remove(ws, directory, found[0])
+    ws.edit(directory).size -= 1
+
+
+def is_empty(directory: Inode) -> bool:
+    """Whether it has no entry but ``.`` and ``..``."""
+    return directory.size == 0
+
+
+def list_from(ws: WriteSet, directory: Inode, offset: int, count: int) -> list[DirEntry]:
+    """At most *count* entries behind *offset*, in the order of their keys."""
+    found: list[DirEntry] = []
+    if count <= 0:
+        return found
+    for leaf in pages.leaves(ws, directory.root, offset + 1):
+        found += [
+            DirEntry(value[_HEAD_BYTES:], *_target(value, directory.ino), key)
+            for key, value in zip(leaf.keys, leaf.values, strict=True)
+            if key > offset
+        ]
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def names(ws: WriteSet, directory: Inode) -> Iterator[bytes]:
+    """Every name."""
+    for leaf in pages.leaves(ws, directory.root):
+        yield from [value[_HEAD_BYTES:] for value in leaf.values]

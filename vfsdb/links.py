@@ -1,0 +1,63 @@
+"""An inode's names: pairs of directory and entry key in its `parents`, and what can be said from them.
+
+A directory has one pair; other inodes have one for each name. So an inode can be named by path in O(depth).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from vfsdb import directories
+from vfsdb.errors import CorruptionError, os_error
+from vfsdb.interface import ROOT
+from vfsdb.records import Inode
+from vfsdb.writeset import WriteSet
+
+_DEPTH_MAX: Final = 1 << 20  # deeper than any tree that was made: a damaged one goes in circles
+
+
+def add(inode: Inode, directory: int, key: int) -> None:
+    """Note a name of *inode*, which is the caller's own copy."""
+    inode.parents.append((directory, key))
+
+
+def remove(inode: Inode, directory: int, key: int) -> None:
+    """Take a name off. CorruptionError where the inode does not know it. O(names)."""
+    try:
+        inode.parents.remove((directory, key))
+    except ValueError:
+        raise CorruptionError(
+            f"inode {inode.ino} does not know its entry {key:#x} of directory {directory}; run fsck"
+        ) from None
+
+
+def path_of(ws: WriteSet, ino: int) -> bytes:
+    """One path of *ino*, from the root. ENOENT where it has no name left."""
+    names: list[bytes] = []
+    wanted = ino
+    while ino != ROOT:
+        inode = ws.inode(ino)
+        if not inode.parents:
+            raise os_error(errno.ENOENT, reason=f"inode {wanted} has no name")
+        directory, key = inode.parents[0]
+        names.append(directories.name_at(ws, ws.inode(directory), key, ino))
+        ino = directory
+        if len(names) > _DEPTH_MAX:
+            raise CorruptionError(f"the directories above inode {wanted} go in a circle; run fsck")
+    return b"/" + b"/".join(reversed(names))
+
+
+def is_ancestor(ws: WriteSet, ino: int, below: int) -> bool:
+    """Whether directory *ino* is *below*, or lies above it."""
+    start = below
+    for _ in range(_DEPTH_MAX):
+        if below == ino:
+            return True
+        if below == ROOT:
+            return False
+        parents = ws.inode(below).parents
+        if not parents:
+            return False
+        below = parents[0][0]
+    raise CorruptionError(f"the directories above inode {start} go in a circle; run fsck")
