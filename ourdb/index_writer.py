@@ -147,7 +147,12 @@ def write_generation(
         storage.remove(TEMPORARY)  # on a full disk its space is wanted
         raise
     file.close()
-    storage.rename(TEMPORARY, name)
+    try:
+        storage.rename(TEMPORARY, name)
+    except OSError:
+        if TEMPORARY in storage.names():
+            storage.remove(TEMPORARY)
+        raise
     storage.sync_directory()
 
 

@@ -292,6 +292,10 @@ class IndexedLog(LogTail):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self._failed is not None:
                 raise
             self.postponed = len(self.live.overlay) // 2
+            self.checkpoint_problem = (
+                f"{self.storage.path}: a checkpoint is put off ({error.strerror}); commits are safe all the same, but "
+                "the next open replays more of the log, and memory holds more of the index"
+            )
 
     def checkpoint(self) -> None:
         """Write the index as a new generation; all commits so far are durable on return."""
@@ -360,6 +364,7 @@ class IndexedLog(LogTail):
         self.show(State(generation, {}, old.table, old.relocations, old.verify, old.value_bytes_max))
         self.checkpoint_wanted = False
         self.postponed = 0
+        self.checkpoint_problem = ""
         self.remove_old_generations()
 
     def show(self, state: State) -> None:

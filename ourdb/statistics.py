@@ -38,6 +38,7 @@ class Stats:
     ``reclaimable_bytes``: what compaction can give back at least. ``dead_bytes``: neither live nor
     history. ``retired_bytes``: replaced segments that wait for readers or views. ``lease_problem``: why
     compaction does not wait for this reader, "" where it does (and for a writer).
+    ``checkpoint_problem``: why a checkpoint was put off that is still to be made, "" for none (and for a reader).
     """
 
     keys: int
@@ -60,6 +61,7 @@ class Stats:
     views: int
     compactions: int
     lease_problem: str
+    checkpoint_problem: str
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain dicts, lists and numbers (JSON)."""
@@ -137,4 +139,5 @@ def collect(core: Any, storage: Storage, pinned: int, views: int) -> Stats:
         views=views,
         compactions=manifest.compactions,
         lease_problem="" if isinstance(core, Writer) else core.lease.problem,
+        checkpoint_problem=core.checkpoint_problem if isinstance(core, Writer) else "",
     )

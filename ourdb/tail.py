@@ -98,6 +98,7 @@ class LogTail:
         "_value_bytes_max",
         "_warm",
         "after_commit",
+        "checkpoint_problem",
         "checkpoint_wanted",
         "commit_now",
         "delete",
@@ -140,6 +141,7 @@ class LogTail:
         self.last_tag = loaded.last_tag
         self.checkpoint_wanted = loaded.rebuilt
         self.postponed = 0
+        self.checkpoint_problem = ""
         self._loaded: Loaded | None = loaded  # until the session begins
         self._before_durable = before_durable
         self._sync_lock = threading.Lock()

@@ -30,7 +30,15 @@ class Upkeep(Reading):
         self._writer.sync()
 
     def checkpoint(self) -> None:
-        """Write the index as a new generation (and sync): the next open replays nothing. O(index bytes)."""
+        """Write the index as a new generation (and sync): the next open replays nothing. O(index bytes).
+
+        Checkpoints that the store makes by itself are put off on a full disk (`stats` says so); this one raises.
+
+        Raises
+        ------
+        OSError
+            The disk is full: nothing is changed, and the store goes on. Or the sync failed, as in `sync`.
+        """
         self._writer.checkpoint()
 
     def compact(
@@ -121,8 +129,10 @@ class Upkeep(Reading):
 
     @property
     def warnings(self) -> list[str]:
-        """What this handle has to work around: a damaged index generation, a lease that could not be written."""
-        return list(self._core.warnings)
+        """What this handle works around: a damaged index, a lease that could not be written, a checkpoint put off."""
+        core = self._opened()
+        put_off = [core.checkpoint_problem] if isinstance(core, Writer) and core.checkpoint_problem else []
+        return [*core.warnings, *put_off]
 
 
 def _pin_of(reader: ReaderInfo) -> Pin:
