@@ -55,7 +55,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"service"},
         {"access"},
         {"codecs", "writeset"},
-        {"pages", "xattrs"},
+        {"freelist", "pages", "xattrs"},
         {"directories", "orphans"},
         {"links"},
         {"namespace"},
