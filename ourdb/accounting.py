@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ourdb.format import (
-    SLOT_LONG,
-    SLOT_TOMBSTONE,
-    slot_offset,
-)
+from collections import Counter
+
+from ourdb.format import SLOT_LENGTH_MASK, SLOT_LONG, slot_offset
 from ourdb.iteration import chunks
 from ourdb.state import State
+
+_INDEX_AND_LENGTH = 0xFFFF << 48 | SLOT_LENGTH_MASK
 
 
 def overlay_statistics(state: State) -> dict[int, int]:
@@ -52,13 +52,17 @@ def counted_statistics(state: State) -> dict[int, int]:
 def spans_by_index(state: State, slots: list[int]) -> dict[int, int]:
     """Table index -> bytes in the log of the values that *slots* name."""
     found: dict[int, int] = {}
-    for slot in slots:
-        length = slot & 0xFFFFF
-        if length >= SLOT_LONG:
-            if length == SLOT_TOMBSTONE:
-                continue
-            length = state.table.header_at(slot >> 48, slot_offset(slot))[0].length
-        if slot:
-            index = slot >> 48
-            found[index] = found.get(index, 0) + (length + 47 & -8)
+    long = False
+    for kind, count in Counter(map(_INDEX_AND_LENGTH.__and__, slots)).items():  # few where lengths repeat
+        length = kind & SLOT_LENGTH_MASK
+        if length < SLOT_LONG:
+            index = kind >> 48
+            found[index] = found.get(index, 0) + count * (length + 47 & -8)
+        elif length == SLOT_LONG:
+            long = True
+    for slot in slots if long else ():
+        if slot & SLOT_LENGTH_MASK == SLOT_LONG:
+            size = state.table.header_at(slot >> 48, slot_offset(slot))[0].length + 47 & -8
+            found[slot >> 48] = found.get(slot >> 48, 0) + size
+    found.pop(0, None)  # of keys that had no slot
     return found

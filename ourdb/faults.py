@@ -165,14 +165,14 @@ class _FaultyFile:
             length = min(length, self._storage.short)
         return self._file.read(length, offset)
 
-    def write(self, data: bytes | bytearray, offset: int) -> None:
+    def write(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         if self._storage._is_due("write"):
             if self._storage.short:
                 self._file.write(data[: self._storage.short], offset)
             raise self._storage._fault()
         self._file.write(data, offset)
 
-    def write_parts(self, parts: list[bytes], offset: int) -> None:
+    def write_parts(self, parts: list[bytes | bytearray], offset: int) -> None:
         self.write(b"".join(parts), offset)
 
     def size(self) -> int:

@@ -98,11 +98,13 @@ def write_generation(
     gets a header with the sizes filled in and completes it.
     """
     run = key_run(overlay)
-    inside_end = old.first + old.count
+    inside, inside_end = old.first, old.first + old.count
     if run is not None and (run.start >= inside_end or not old.count):
         outside: Sequence[int] = run
+    elif overlay and inside <= min(overlay) and max(overlay) < inside_end:
+        outside = ()
     else:
-        outside = [key for key in overlay if not old.first <= key < inside_end]
+        outside = [key for key in overlay if not inside <= key < inside_end]
     old_keys = old.sparse_items()[0]
     first, count = plan_window(old.first, old.count, [*outside, *old_keys] if len(old_keys) else outside)
     changes, sparse = overlay, {}
@@ -119,10 +121,15 @@ def write_generation(
     try:
         for start, chosen in zip(range(0, count, _CHUNK_SLOTS), buckets, strict=True):
             stop = min(start + _CHUNK_SLOTS, count)
-            chunk, chunk_crcs = _dense_chunk(old, changes, chosen, first, start, stop)
-            file.write(chunk, offset)
+            shift = first - old.first
+            if not chosen and start + shift >= 0 and stop + shift <= old.count:
+                file.write(old.dense_bytes(start + shift, stop + shift), offset)
+                crcs.append(bytes(old.page_crcs[start + shift >> 7 : stop + shift >> 7]))
+            else:
+                chunk, chunk_crcs = _dense_chunk(old, changes, chosen, first, start, stop)
+                file.write(chunk, offset)
+                crcs.append(chunk_crcs)
             offset += (stop - start) * 8
-            crcs.append(chunk_crcs)
         keys = sorted(sparse)
         for values, typecode in ((keys, "I"), ([sparse[key] for key in keys], "Q")):
             data = slots_to_bytes(values, typecode)
@@ -160,6 +167,8 @@ def key_run(keys: Collection[int]) -> range | None:
     """*keys* as a range where they follow each other without a gap, as new ids do."""
     if not keys:
         return None
+    if isinstance(keys, range):
+        return keys
     low, high = min(keys), max(keys)
     return range(low, high + 1) if high - low + 1 == len(keys) else None
 
@@ -169,12 +178,10 @@ def _buckets(changes: Mapping[int, int], run: range | None, first: int, count: i
     starts = range(first, first + count, _CHUNK_SLOTS)
     if run is not None:
         return [run[max(start - run.start, 0) : max(start + _CHUNK_SLOTS - run.start, 0)] for start in starts]
-    buckets: list[list[int]] = [[] for _ in starts]
-    for key in changes if buckets else ():
-        place = key - first
-        if 0 <= place < count:
-            buckets[place // _CHUNK_SLOTS].append(key)
-    return list(buckets)
+    if count <= _CHUNK_SLOTS and changes and first <= min(changes) and max(changes) < first + count:
+        return [list(changes)]
+    ends = [min(start + _CHUNK_SLOTS, first + count) for start in starts]
+    return [[key for key in changes if start <= key < end] for start, end in zip(starts, ends, strict=True)]
 
 
 def _page_crcs(data: memoryview) -> bytes:
@@ -229,7 +236,7 @@ class _MemoryFile:
     def __init__(self) -> None:
         self.data = bytearray()
 
-    def write(self, data: bytes, offset: int) -> None:
+    def write(self, data: bytes | memoryview, offset: int) -> None:
         if offset > len(self.data):
             self.data.extend(bytes(offset - len(self.data)))
         self.data[offset : offset + len(data)] = data

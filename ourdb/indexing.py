@@ -417,7 +417,8 @@ def _carry_checks(old: State, first: int, count: int, checked: bytearray) -> Non
         if low < high:
             checked[low - first : high - first] = bytes(high - low)
     else:
-        for key in [key for key in old.overlay if old.first <= key < end]:
+        begin = old.first
+        for key in [key for key in old.overlay if begin <= key < end]:
             checked[key - first] = 0
     verified = old.verified
     for key, slot in old.overlay.items() if verified else ():

@@ -88,11 +88,11 @@ class MemoryFile:
         """Up to *length* bytes; fewer only at the end of the file."""
         return self._open().buffer[offset : offset + length]  # type: ignore[no-any-return]
 
-    def write(self, data: bytes | bytearray, offset: int) -> None:
+    def write(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         """All of *data* at *offset*."""
         self._storage._write(self._open(write=True), bytes(data), offset)
 
-    def write_parts(self, parts: list[bytes], offset: int) -> None:
+    def write_parts(self, parts: list[bytes | bytearray], offset: int) -> None:
         """All of *parts*, one after another."""
         self.write(b"".join(parts), offset)
 

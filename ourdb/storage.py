@@ -46,8 +46,8 @@ class File(Protocol):
     """One open file. Offsets and lengths in bytes."""
 
     def read(self, length: int, offset: int) -> bytes: ...
-    def write(self, data: bytes | bytearray, offset: int) -> None: ...
-    def write_parts(self, parts: list[bytes], offset: int) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview, offset: int) -> None: ...
+    def write_parts(self, parts: list[bytes | bytearray], offset: int) -> None: ...
     def size(self) -> int: ...
     def truncate(self, length: int) -> None: ...
     def allocate(self, length: int) -> None: ...
@@ -104,7 +104,7 @@ class DiskFile:
             have += len(data)
         return b"".join(parts)
 
-    def write(self, data: bytes | bytearray, offset: int) -> None:
+    def write(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         """All of *data*; a short write is carried on, an error leaves the rest unwritten."""
         done = os.pwrite(self._descriptor, data, offset)
         while done < len(data):
@@ -113,7 +113,7 @@ class DiskFile:
                 raise OSError(errno.EIO, "a write made no progress")
             done += more
 
-    def write_parts(self, parts: list[bytes], offset: int) -> None:
+    def write_parts(self, parts: list[bytes | bytearray], offset: int) -> None:
         """All of *parts*, one after another, in one call where the system has it (pwritev(2))."""
         if _PWRITEV is None:
             self.write(b"".join(parts), offset)

@@ -239,7 +239,7 @@ class LogTail:
         """Position of the newest record: a commit, or a mark of the log's own."""
         return Position(self.manifest.epoch_of(self.sequence), self.sequence)
 
-    def _store(self, parts: list[bytes]) -> None:
+    def _store(self, parts: list[bytes | bytearray]) -> None:
         """Write *parts* at the tail; after an error nothing of them can be taken for a record."""
         size = sum(map(len, parts))
         tail = self.tail

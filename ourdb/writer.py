@@ -19,12 +19,12 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Mapping
-from itertools import accumulate, repeat
-from operator import add
+from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any
 from zlib import crc32
 
+from ourdb.bulk import Start, encode_puts
 from ourdb.codecs import Codec, codec_named
 from ourdb.errors import (
     ConflictError,
@@ -44,7 +44,6 @@ from ourdb.format import (
     RECORD_BODY,
     RECORD_BYTES,
     SLOT_LENGTH_MASK,
-    SLOT_LONG,
     SLOT_TOMBSTONE,
     TAG_BYTES_MAX,
     CommitBody,
@@ -57,12 +56,9 @@ from ourdb.format import (
 )
 from ourdb.indexing import IndexedLog
 from ourdb.position import Position
-from ourdb.slots import slots_to_bytes
 from ourdb.state import checked_key
 from ourdb.tail import MAP_VALUE_MAX
 
-_JOIN_VALUE_MAX = 1024  # larger values are not copied before they are written
-PADDING = [bytes(length) for length in range(8)]
 _CLOSE_OVERLAY_MAX = 1 << 12
 _pack_body = RECORD_BODY.pack
 _store_crc = struct.Struct("<I").pack_into
@@ -149,22 +145,30 @@ class Writer(IndexedLog):
         tail, sequence = self.tail, self.sequence + 1
         head = _pack_body(length, key, meta, sequence, self._location(old), _time_ns())
         crc = crc32(payload, crc32(head, self._seed)).to_bytes(4, "little")
-        parts = [crc, head, payload, bytes(-length & 7)]
+        parts: list[bytes | bytearray] = [crc, head, payload, bytes(-length & 7)]
         slot = self._slot_base | tail << 17 | length_class(meta, length)
-        overhead = 0 if meta & 0xFF == PUT else RECORD_BYTES
-        self._store_and_apply(parts, {key: slot}, [old], tail + record_span(length), sequence, overhead)
+        deletes = int(meta & 0xFF == DELETE)
+        end = tail + record_span(length)
+        self._store_and_apply(parts, {key: slot}, [old], end, sequence, deletes, RECORD_BYTES * deletes)
 
     def _location(self, slot: int) -> int:
         return self.live.table.numbers[slot >> 48] | slot >> 20 & 0xFFFFFFF if slot else 0
 
     def _store_and_apply(
-        self, parts: list[bytes], slots: dict[int, int], olds: list[int], tail: int, sequence: int, overhead: int
+        self,
+        parts: list[bytes | bytearray],
+        slots: dict[int, int],
+        olds: list[int],
+        tail: int,
+        sequence: int,
+        deletes: int,
+        overhead: int,
     ) -> None:
         """Store a commit and make it visible, whole, by one C-level call."""
         place = self._single.place()
         olds = [slot for slot in olds if slot]
         masked = [slot & SLOT_LENGTH_MASK for slot in olds]
-        added = sum(map(slot_is_live, slots.values())) - len(masked) + masked.count(SLOT_TOMBSTONE)
+        added = len(slots) - deletes - len(masked) + masked.count(SLOT_TOMBSTONE)
         highest = max(slots, default=0)
         try:
             self._store(parts)
@@ -236,39 +240,19 @@ class Writer(IndexedLog):
     def _append_puts(self, pairs: Mapping[int, bytes], meta: int) -> None:
         size = sum(map(len, pairs.values())) + (RECORD_BYTES + 7) * len(pairs) + record_span(64)
         self._room(size, freeing=False)
-        live, base, seed, table = self.live, self._slot_base, self._seed, self.live.table
+        live, numbers = self.live, self.live.table.numbers
         keys, values = list(pairs), list(pairs.values())
-        newer = list(map(live.overlay_get, pairs))
+        newer = list(map(live.overlay_get, keys))
         olds: list[int] = []
-        if newer.count(0) + newer.count(None) < len(newer) or live.sparse or min(keys) < live.first + live.count:
+        previous: Iterable[int] = repeat(0)
+        if newer.count(None) < len(newer) or live.sparse or min(keys) < live.first + live.count:
             olds = [live.slot(key) if slot is None else slot for key, slot in zip(keys, newer, strict=True)]
-            previous = [table.numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0 for old in olds]
-        else:
-            previous = [0] * len(keys)
+            previous = [numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0 for old in olds]
         now, sequence, count = _time_ns(), self.sequence, len(keys)
-        lengths = list(map(len, values))
-        sequences = range(sequence + 1, sequence + 1 + count)
-        heads = list(map(_pack_body, lengths, keys, repeat(meta), sequences, previous, repeat(now)))
-        small = max(lengths) <= _JOIN_VALUE_MAX
-        if small:
-            bodies = list(map(add, heads, values))
-            crcs = list(map(crc32, bodies, repeat(seed)))
-        else:
-            bodies = []
-            crcs = list(map(crc32, values, map(crc32, heads, repeat(seed))))
-        crc_bytes = slots_to_bytes(crcs, "I")
-        spans = [length + 47 & -8 for length in lengths]
-        offsets = list(accumulate(spans, initial=self.tail))
-        end = offsets.pop()
-        if meta & 0xFF00 or max(lengths) >= SLOT_LONG:
-            slots = {
-                key: base | at << 17 | length_class(meta, length)
-                for key, at, length in zip(keys, offsets, lengths, strict=True)
-            }
-        else:
-            slots = {key: base | at << 17 | length for key, at, length in zip(keys, offsets, lengths, strict=True)}
-        parts = _interleaved(crc_bytes, bodies if small else heads, [] if small else values, lengths)
-        self._finish_batch(parts, crc_bytes, slots, olds, end, sequence + count, now, b"", None)
+        start = Start(self.tail, self._slot_base, self._seed, meta, sequence, now)
+        run = encode_puts(keys, values, previous, start)
+        slots = dict(zip(keys, run.slots, strict=True))
+        self._finish_batch(run.parts, run.crcs, slots, olds, run.end, sequence + count, now, 0, b"", None)
 
     def _append_batch(
         self,
@@ -280,10 +264,12 @@ class Writer(IndexedLog):
         freeing = all(change is None for change in changes.values())
         self._room(size + record_span(COMMIT_BYTES_MAX), freeing=freeing)
         now, sequence, offset = _time_ns(), self.sequence, self.tail
-        parts, olds, slots, crcs = [], [], {}, bytearray()
+        parts: list[bytes | bytearray] = []
+        olds, slots, crcs, deletes = [], {}, bytearray(), 0
         for key, change in changes.items():
             sequence += 1
             old = self.live.slot(key)
+            deletes += change is None
             meta, payload = (DELETE, b"") if change is None else (PUT | change[0].id << 8, change[1])
             record = encode_record(meta, key, sequence, self._location(old), now, payload, self._seed)
             parts.append(record)
@@ -291,17 +277,18 @@ class Writer(IndexedLog):
             crcs += record[:4]
             slots[key] = pack_slot(self._slot_base >> 48, offset, length_class(meta, len(payload)))
             offset += len(record)
-        self._finish_batch(parts, bytes(crcs), slots, olds, offset, sequence, now, tag, origin)
+        self._finish_batch(parts, bytes(crcs), slots, olds, offset, sequence, now, deletes, tag, origin)
 
     def _finish_batch(
         self,
-        parts: list[bytes],
+        parts: list[bytes | bytearray],
         crcs: bytes,
         slots: dict[int, int],
         olds: list[int],
         offset: int,
         sequence: int,
         now: int,
+        deletes: int,
         tag: bytes,
         origin: tuple[bytes, int, int] | None,
     ) -> None:
@@ -309,9 +296,8 @@ class Writer(IndexedLog):
         body = CommitBody(len(crcs) // 4, crc32(crcs), self.durable_offset, tag, origin)
         meta = COMMIT | (FLAG_ORIGIN if origin else 0)
         parts.append(encode_record(meta, 0, sequence + 1, 0, now, encode_commit(body), self._seed))
-        deletes = sum(slot & SLOT_LENGTH_MASK == SLOT_TOMBSTONE for slot in slots.values())
         overhead = len(parts[-1]) + RECORD_BYTES * deletes
-        self._store_and_apply(parts, slots, olds, offset + len(parts[-1]), sequence + 1, overhead)
+        self._store_and_apply(parts, slots, olds, offset + len(parts[-1]), sequence + 1, deletes, overhead)
         self.last_tag = tag
         if origin:
             self.followed = origin
@@ -357,16 +343,3 @@ class Writer(IndexedLog):
         self._single.close()
         self.lock = self._single.new_gate()
         self._sync_lock = threading.Lock()
-
-
-def _interleaved(crcs: bytes, first: list[bytes], second: list[bytes], lengths: list[int]) -> list[bytes]:
-    """The pieces of a run of records in log order: checksum, header (and value), padding."""
-    checksums = [crcs[at : at + 4] for at in range(0, len(crcs), 4)]
-    paddings = [PADDING[-length & 7] for length in lengths]
-    columns = [checksums, first, second, paddings] if second else [checksums, first, paddings]
-    if not any(paddings):
-        columns.pop()
-    parts: list[bytes] = [b""] * (len(columns) * len(first))
-    for place, column in enumerate(columns):
-        parts[place :: len(columns)] = column
-    return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 from ourdb import feed, stream
@@ -12,6 +13,8 @@ from ourdb.errors import InvalidArgumentError, ModeError
 from ourdb.position import Commit
 from ourdb.progress import Progress
 from ourdb.reading import Reading
+
+_KEY = itemgetter(0)
 
 
 class Writing(Reading, MutableMapping[int, bytes]):
@@ -51,7 +54,7 @@ class Writing(Reading, MutableMapping[int, bytes]):
             keys: list[Any] = list(items)
         else:
             pairs = _pairs(items)
-            keys = [key for key, _ in pairs]
+            keys = list(map(_KEY, pairs))
         plain = dict(pairs)
         fits = not writer.manifest.settings.incremental and set(map(type, keys)) <= {int}
         if not fits or (keys and not 0 <= min(keys) <= max(keys) <= writer.manifest.settings.key_max):
@@ -117,6 +120,8 @@ def _pairs(items: Any) -> list[tuple[Any, Any]]:
         pairs = list(items.items() if isinstance(items, Mapping) else items)
     except TypeError:
         raise InvalidArgumentError(f"{type(items).__name__} is neither a mapping nor an iterable of pairs") from None
+    if set(map(type, pairs)) <= {tuple} and set(map(len, pairs)) <= {2} and set(map(type, map(_KEY, pairs))) <= {int}:
+        return pairs  # the usual ones, seen without a step of ours for each
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], int | None):
             raise InvalidArgumentError(f"{pair!r:.80} is no pair of an int key and a value")
