@@ -16,7 +16,6 @@ States (each arrow is the method that takes it)::
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -54,19 +53,18 @@ from ourdb.format import (
     record_span,
     slot_is_live,
 )
-from ourdb.indexing import IndexedLog
 from ourdb.position import Position
+from ourdb.session import LogSession
 from ourdb.state import checked_key
 from ourdb.tail import MAP_VALUE_MAX
 
 _CLOSE_OVERLAY_MAX = 1 << 12
 _pack_body = RECORD_BODY.pack
-_store_crc = struct.Struct("<I").pack_into
 _time_ns = time.time_ns
 COMMIT_BYTES_MAX = 24 + TAG_BYTES_MAX + 32
 
 
-class Writer(IndexedLog):
+class Writer(LogSession):
     """Appends to the log and keeps the live state."""
 
     __slots__ = ()
