@@ -1,0 +1,247 @@
+"""The block map of one file: which stored blocks hold which blocks of its grid.
+
+Entries are keyed by the index of a block of the file, ascend and do not overlap; the tree of pages under the inode's
+``root`` keeps them (`vfsdb.pages`). There are three kinds: a `Run` of whole blocks under consecutive keys, of which the
+last may be short; a `Patched` block, made of layers; and `Reserved` blocks, allocated without data. Neighbours that can
+be one entry are one. Bytes: docs/reference/vfsdb-format.md.
+
+``put``, ``free`` and ``hold`` keep the inode's counts exact; all others change the map only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from vfsdb import layers, pages
+from vfsdb.errors import CorruptionError
+from vfsdb.interface import FILE_BYTES_MAX
+from vfsdb.layers import Layer
+from vfsdb.records import MAP_PAGE, Inode
+from vfsdb.writeset import BlockRun, WriteSet
+
+RUN, SHORT_RUN, PATCHED, RESERVED = 0, 1, 2, 3
+RUN_BYTES: Final = struct.Struct("<BIQQ")  # kind, length, key, birth
+SHORT_RUN_BYTES: Final = struct.Struct("<BIQQI")  # the same, bytes of the last block
+LAYER_BYTES: Final = struct.Struct("<QQIII")  # key, birth, size, stored, shown; as many as there are behind the kind
+RESERVED_BYTES: Final = struct.Struct("<BQ")  # kind, length
+LENGTH_MAX: Final = (1 << 32) - 1
+INDEX_END: Final = FILE_BYTES_MAX  # above the index of every block
+
+
+class Run(NamedTuple):
+    """*length* blocks from *block* on, under *key* and the keys that follow. *tail*: bytes of the last, 0: whole."""
+
+    block: int
+    length: int
+    key: int
+    birth: int
+    tail: int = 0
+
+
+class Patched(NamedTuple):
+    """One block, of at least one layer."""
+
+    block: int
+    layers: tuple[Layer, ...]
+    length: int = 1
+
+
+class Reserved(NamedTuple):
+    """*length* blocks from *block* on that read as zeros."""
+
+    block: int
+    length: int
+
+
+Entry = Run | Patched | Reserved
+
+
+def decode(index: int, value: bytes) -> Entry:
+    """The entry stored as *value*."""
+    try:
+        kind = value[0]
+        if kind == RUN:
+            return Run(index, *RUN_BYTES.unpack(value)[1:])
+        if kind == PATCHED:
+            return Patched(index, tuple([Layer._make(fields) for fields in LAYER_BYTES.iter_unpack(value[1:])]))
+        if kind == SHORT_RUN:
+            return Run(index, *SHORT_RUN_BYTES.unpack(value)[1:])
+        if kind == RESERVED:
+            return Reserved(index, RESERVED_BYTES.unpack(value)[1])
+    except (struct.error, IndexError) as error:
+        raise CorruptionError(f"the map entry of block {index} has {len(value)} bytes: {error}") from error
+    raise CorruptionError(f"the map entry of block {index} is of the unknown kind {kind}")
+
+
+def encode(entry: Entry) -> bytes:
+    """What `decode` reads."""
+    if type(entry) is Run:
+        if entry.tail:
+            return SHORT_RUN_BYTES.pack(SHORT_RUN, *entry[1:])
+        return RUN_BYTES.pack(RUN, *entry[1:4])
+    if type(entry) is Patched:
+        return b"".join([bytes([PATCHED]), *[LAYER_BYTES.pack(*layer) for layer in entry.layers]])
+    return RESERVED_BYTES.pack(RESERVED, entry.length)
+
+
+# -- reading the map ---------------------------------------------------------------------------------------
+
+
+def find(write_set: WriteSet, inode: Inode, index: int) -> Entry | None:
+    """The entry that covers block *index*. O(depth of the tree)."""
+    found = pages.floor(write_set, inode.root, index)
+    if found is None:
+        return None
+    entry = decode(*found)
+    return entry if entry.block + entry.length > index else None
+
+
+def overlapping(write_set: WriteSet, inode: Inode, first: int, stop: int) -> Iterator[Entry]:
+    """What the entries say about blocks *first* to *stop* - 1: clipped to them, ascending, read as asked for."""
+    if first >= stop:
+        return
+    entry = find(write_set, inode, first)
+    if entry is not None:
+        yield clip(entry, first, stop)
+        first = entry.block + entry.length
+    for index, value in pages.items(write_set, inode.root, first, stop):
+        yield clip(decode(index, value), index, stop)
+
+
+def clip(entry: Entry, first: int, stop: int) -> Entry:
+    """The part of *entry* from block *first* to *stop* - 1; it has one."""
+    end = entry.block + entry.length
+    if first <= entry.block and end <= stop:
+        return entry
+    low, high = max(first, entry.block), min(stop, end)
+    if type(entry) is Run:
+        past = low - entry.block
+        return Run(low, high - low, entry.key + past, entry.birth + past, entry.tail if high == end else 0)
+    return Reserved(low, high - low)
+
+
+def layers_of(entry: Entry | None, block_size: int) -> tuple[Layer, ...]:
+    """The layers of an entry of one block."""
+    if type(entry) is Patched:
+        return entry.layers
+    if type(entry) is Run:
+        length = entry.tail or block_size
+        whole = layers.pages_of(0, length, layers.page_bytes(block_size))
+        return (Layer(entry.key, entry.birth, length, whole, whole),)
+    return ()
+
+
+def entry_of(index: int, found: Sequence[Layer], block_size: int) -> Entry | None:
+    """The entry of a block with these layers: a run where one whole layer is all it has."""
+    if not found:
+        return None
+    if len(found) == 1:
+        (layer,) = found
+        if layer.stored == layer.shown and not layer.stored & (layer.stored + 1):
+            return Run(index, 1, layer.key, layer.birth, layer.size % block_size)
+    return Patched(index, tuple(found))
+
+
+def byte_count(entry: Entry, block_size: int) -> int:
+    """Bytes that the blocks of *entry* have stored."""
+    if type(entry) is Run:
+        return entry.length * block_size - (block_size - entry.tail if entry.tail else 0)
+    return sum([layer.size for layer in entry.layers]) if type(entry) is Patched else 0
+
+
+# -- changing the map --------------------------------------------------------------------------------------
+
+
+def replace(write_set: WriteSet, ino: int, first: int, stop: int, fresh: Sequence[Entry]) -> None:
+    """Let blocks *first* to *stop* - 1 be as *fresh* says: ascending entries inside; those around are cut or joined.
+
+    Nothing is freed by it. O(depth of the tree + entries replaced).
+    """
+    inode = write_set.edit(ino)
+    entries = list(fresh)
+    low, high = first, stop
+    before = pages.floor(write_set, inode.root, first - 1) if first else None
+    if before is not None:
+        left = decode(*before)
+        end = left.block + left.length
+        if end > first or (end == first and entries and joined(left, entries[0])):
+            entries.insert(0, clip(left, left.block, first))
+            low = left.block
+    behind = pages.floor(write_set, inode.root, stop)
+    if behind is not None:
+        right = decode(*behind)
+        if right.block + right.length > stop and (right.block < stop or (entries and joined(entries[-1], right))):
+            entries.append(clip(right, stop, right.block + right.length))
+            high = max(stop, right.block + 1)
+    items = [(entry.block, encode(entry)) for entry in _coalesced(entries)]
+    pages.replace_range(write_set, ino, low, high, items, MAP_PAGE)
+
+
+def _coalesced(entries: Iterable[Entry]) -> list[Entry]:
+    """*entries*, neighbours joined where they can be."""
+    made: list[Entry] = []
+    for entry in entries:
+        one = joined(made[-1], entry) if made else None
+        if one is None:
+            made.append(entry)
+        else:
+            made[-1] = one
+    return made
+
+
+def joined(left: Entry, right: Entry) -> Entry | None:
+    """One entry for both where *right* goes on where *left* ends."""
+    if left.block + left.length != right.block:
+        return None
+    length = left.length + right.length
+    if type(left) is Reserved and type(right) is Reserved:
+        return Reserved(left.block, length)
+    if type(left) is not Run or type(right) is not Run or left.tail or length > LENGTH_MAX:
+        return None
+    if (left.key + left.length, left.birth + left.length) != (right.key, right.birth):
+        return None
+    return Run(left.block, length, left.key, left.birth, right.tail)
+
+
+# -- blocks and their counts -------------------------------------------------------------------------------
+
+
+def put(write_set: WriteSet, ino: int, blocks: Sequence[bytes | bytearray | memoryview]) -> Iterator[tuple[int, int]]:
+    """Store *blocks*; key and birth of each, in order. No entry names them yet."""
+    runs = write_set.put_blocks(blocks)
+    inode = write_set.edit(ino)
+    inode.blocks += len(blocks)
+    inode.block_bytes += sum(map(len, blocks))
+    return ((run.first + step, run.birth + step) for run in runs for step in range(run.length))
+
+
+def hold(write_set: WriteSet, ino: int, entry: Reserved) -> None:
+    """Count the blocks of *entry* as allocated."""
+    inode = write_set.edit(ino)
+    inode.reserved_bytes += entry.length * inode.block_size
+
+
+def free(write_set: WriteSet, ino: int, entries: Iterable[Entry]) -> None:
+    """Give back everything that *entries* hold. They must not stand in the map any more when the operation ends."""
+    inode = write_set.edit(ino)
+    for entry in entries:
+        if type(entry) is Run:
+            length = byte_count(entry, inode.block_size)
+            write_set.free_blocks(BlockRun(entry.key, entry.length, entry.birth), length)
+            inode.blocks -= entry.length
+            inode.block_bytes -= length
+        elif type(entry) is Patched:
+            free_layers(write_set, ino, entry.layers)
+        else:
+            inode.reserved_bytes -= entry.length * inode.block_size
+
+
+def free_layers(write_set: WriteSet, ino: int, gone: Iterable[Layer]) -> None:
+    """Give back layers."""
+    inode = write_set.edit(ino)
+    for layer in gone:
+        write_set.free_blocks(BlockRun(layer.key, 1, layer.birth), layer.size)
+        inode.blocks -= 1
+        inode.block_bytes -= layer.size
