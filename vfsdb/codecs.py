@@ -31,8 +31,6 @@ from vfsdb.records import (
     FREE_PAGE,
     KEY_MAX,
     NODE,
-    ORPHANS,
-    ORPHANS_KEY,
     PAGE_BYTES_MAX,
     PAGE_LEVEL_MAX,
     SIZE_MAX,
@@ -383,23 +381,6 @@ def decode_counters(data: bytes, key: int = COUNTERS_KEY) -> Counters:
     except _DAMAGE as error:
         _damaged(data, key, error)
     return counters
-
-
-def encode_orphans(inos: Sequence[int]) -> bytes:
-    """The record at key 3: inodes without a name that live on while they are open, ascending."""
-    assert all(map(lt, inos, islice(inos, 1, None)))
-    return _encode(ORPHANS, (struct.pack(f"<{len(inos)}I", *inos),))
-
-
-def decode_orphans(data: bytes, key: int = ORPHANS_KEY) -> list[int]:
-    """Numbers of the orphaned inodes, ascending."""
-    try:
-        (packed,) = _fields(data, key, ORPHANS)
-        inos = list(struct.unpack(f"<{len(packed) // 4}I", packed))
-        _check(all(map(lt, inos, islice(inos, 1, None))), "the numbers do not ascend")
-    except _DAMAGE as error:
-        _damaged(data, key, error)
-    return inos
 
 
 def encode_free_page(page: FreePage) -> bytes:

@@ -15,7 +15,7 @@ TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 64) - 1  # years 1677 to 2554
 SIZE_MAX: Final = (1 << 63) - 1
 
 SUPERBLOCK, FILE, DIRECTORY, SYMLINK, NODE = 0, 1, 2, 3, 4
-DIRECTORY_PAGE, MAP_PAGE, FREE_PAGE, COUNTERS, ORPHANS, XATTRS = 5, 6, 7, 8, 9, 10
+DIRECTORY_PAGE, MAP_PAGE, FREE_PAGE, COUNTERS, XATTRS = 5, 6, 7, 8, 9
 TYPE_NAMES: Final = {
     SUPERBLOCK: "superblock",
     FILE: "file",
@@ -26,7 +26,6 @@ TYPE_NAMES: Final = {
     MAP_PAGE: "map page",
     FREE_PAGE: "free page",
     COUNTERS: "counters",
-    ORPHANS: "orphans",
     XATTRS: "xattrs",
 }
 

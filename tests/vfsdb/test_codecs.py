@@ -139,7 +139,6 @@ CODECS = {
         codecs.decode_superblock,
     ),
     "counters": Codec(Counters(), COUNTERS_OF, codecs.encode_counters, codecs.decode_counters),
-    "orphans": Codec([5], st.sets(U32, max_size=9).map(sorted), codecs.encode_orphans, codecs.decode_orphans),
     "free page": Codec(
         FreePage(), free_pages(), codecs.encode_free_page, lambda data: codecs.decode_free_page(data, KEY)
     ),
