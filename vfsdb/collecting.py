@@ -1,0 +1,53 @@
+"""Give freed blocks back: delete those that nobody can see any more, and let their keys be used again.
+
+Deleting comes first, then the commit that makes the keys available: where a crash comes between, the keys still wait,
+and their blocks are deleted again. Run the other way round, the next writer could have put a block there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Final
+
+from vfsdb import freelist
+from vfsdb.committed import Committed
+from vfsdb.database import Conflict
+from vfsdb.records import FreeRun
+from vfsdb.transaction import Transaction
+
+DELETES_MAX: Final = 4096  # in one commit of the block store
+_CONFLICTS_MAX: Final = 1000
+
+
+def collect(committed: Committed, pages_max: int = freelist.COLLECT_PAGES_MAX) -> int:
+    """Free blocks whose death is durable and which no pin sees; how many. By the thread that may change the filesystem.
+
+    Looks at *pages_max* pages of the pending list, so call again while something comes out. Nothing is synced here.
+    """
+    if not committed.counters.pending_head:
+        return 0
+    for _ in range(_CONFLICTS_MAX):
+        try:
+            return _collect(committed, pages_max)
+        except Conflict as error:
+            conflict = error
+    raise conflict
+
+
+def _collect(committed: Committed, pages_max: int) -> int:
+    stores = committed.stores
+    durable = stores.metadata.durable_version
+    transaction = Transaction(committed)
+    runs = freelist.collect(transaction, durable, stores.metadata.pins(), pages_max)
+    keys = _keys(runs)
+    while part := list(islice(keys, DELETES_MAX)):
+        stores.blocks.delete_many(part, needs=durable)
+    freelist.make_available(transaction, runs)
+    if transaction.mine:
+        transaction.commit()
+    return sum(run.length for run in runs)
+
+
+def _keys(runs: Sequence[FreeRun]) -> Iterator[int]:
+    return chain.from_iterable(range(run.first, run.first + run.length) for run in runs)

@@ -1,0 +1,248 @@
+"""The committed state of a filesystem over its two stores: where transactions begin, and where they become commits.
+
+A commit goes: encode, publish what it replaces to readers, `MetadataStore.commit`, then show the new records under the
+state lock, which nobody holds over a write. After a commit that failed nothing in memory has changed.
+
+One thread changes at a time (the caller sees to that); any number read. Over an engine that says `concurrent` a commit
+states the version of every record it read, the counters among them: so commits of several writers come one after
+another, and each starts from the counters that the one before left. Embedded engines pay nothing for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from vfsdb import codecs
+from vfsdb.database import CommitUnknown, Conflict, EngineError, StaleBlockError, Stores
+from vfsdb.errors import CorruptionError, VFSError
+from vfsdb.opening import read_counters, read_superblock
+from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
+from vfsdb.state import ABSENT, CACHE_BYTES, Record, State
+from vfsdb.stores.view_store import ViewStore
+from vfsdb.transaction import Reader, Transaction
+from vfsdb.writeset import BlockRun
+
+T = TypeVar("T")
+_READS_MAX: Final = 100
+_VERSIONS_MAX: Final = 1 << 17
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Committed:
+    """The committed state over *stores*, which it closes.
+
+    Attributes
+    ----------
+    stores : Stores
+    superblock : Superblock
+    state : State
+    lock : threading.RLock
+        The state lock: see `State`.
+    counters : Counters
+        Of the newest commit; shared.
+    version : int
+        Of the newest commit.
+    unsynced_bytes : int
+        Bytes of blocks put since the last `sync`.
+    concurrent : bool
+        Whether others may commit, too.
+
+    Raises
+    ------
+    FormatError, PartnerError, CorruptionError
+        See `vfsdb.opening.read_superblock`.
+    """
+
+    def __init__(self, stores: Stores, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self.stores = stores
+        self.superblock = read_superblock(stores)
+        self.concurrent = stores.metadata.concurrent
+        self._versions: dict[int, int] = {}  # of records that were read or written here, where engines are concurrent
+        load = self._load_with_version if self.concurrent else stores.metadata.get
+        self.state = State(load, cache_bytes)
+        self.lock = self.state.lock
+        self.unsynced_bytes = 0
+        self._failed: Exception | None = None
+        self._take_counters()
+        self._reader = Reader(self)
+
+    def _take_counters(self) -> None:
+        self.version = self.stores.metadata.version
+        if self.concurrent:
+            self._load_with_version(COUNTERS_KEY)
+        self.counters: Counters = read_counters(self.stores)
+
+    def _load_with_version(self, key: int) -> bytes | None:
+        found = self.stores.metadata.get_many([key]).get(key)
+        self._versions[key] = 0 if found is None else found[0]
+        return None if found is None else found[1]
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def reader(self) -> Reader:
+        """What reads the newest moment, unchanging, without a lock; for any thread, as long as it likes."""
+        reader = self._reader
+        if reader.moment is not self.state.shown:
+            reader = self._reader = Reader(self)
+        return reader
+
+    def read(self, operation: Callable[[Transaction], T]) -> T:
+        """Run a function that only reads, under the state lock; again where its blocks were given to others."""
+        for _ in range(_READS_MAX):
+            try:
+                with self.lock:
+                    return operation(self.reader())
+            except StaleBlockError as error:
+                stale = error
+            self.refresh()
+        raise CorruptionError(f"a block is not the one that the newest map names: {stale}", self.stores.path)
+
+    def refresh(self) -> bool:
+        """Move to the newest state of a writer in another process; whether there was one. The writer: False."""
+        with self.lock:
+            if not self.stores.metadata.refresh():
+                return False
+            self._start_again()
+            return True
+
+    def _start_again(self) -> None:
+        self.state.forget()
+        self._versions.clear()
+        self._take_counters()
+
+    def view(self) -> Committed:
+        """This moment, read-only, for as long as it is open; what it reads is kept. Closing leaves the stores open."""
+        view = ViewStore(self.stores.metadata, self.stores.metadata.view())
+        return _Viewed(self.stores._replace(metadata=view))
+
+    # -- changing ----------------------------------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Raise where an earlier commit may or may not have happened."""
+        if self._failed is not None:
+            raise VFSError(
+                f"an earlier commit failed ({self._failed}); what it did is known after a reopen, until then nothing "
+                "can be written",
+                self.stores.path,
+            ) from self._failed
+
+    def commit(self, transaction: Transaction, shown: Callable[[], None] | None = None) -> int:
+        """Store what *transaction* changed as one commit; see `Transaction.commit`."""
+        self.check_usable()
+        counters = transaction.counters()
+        if transaction.put_runs:
+            counters.needs = self.stores.blocks.version
+        puts, deletes, records = self._encoded(transaction)
+        puts[COUNTERS_KEY] = codecs.encode_counters(counters)
+        expect = self._expected(transaction) if self.concurrent else None
+        self.state.publish(transaction.originals)
+        try:
+            version = self._store(puts, deletes, counters.needs, expect)
+            with self.lock:
+                self.state.show(records, deletes)
+                self.counters = counters
+                self.version = version
+                if self.concurrent:
+                    self._note_versions(puts, deletes, version)
+                if shown is not None:
+                    shown()
+        except BaseException as error:
+            self._not_made(error)
+            raise
+        return version
+
+    def _encoded(self, transaction: Transaction) -> tuple[dict[int, bytes], list[int], dict[int, tuple[Record, int]]]:
+        """Puts, deletes, and the records that are put with their sizes."""
+        puts: dict[int, bytes] = {}
+        deletes: list[int] = []
+        records: dict[int, tuple[Record, int]] = {}
+        types, originals = transaction.types, transaction.originals
+        for key, record in transaction.mine.items():
+            kind = type(record)
+            if kind is Inode:
+                data = codecs.encode_inode(record)
+            elif kind is Page:
+                data = codecs.encode_page(record, types.get(key) or self.state.record_type(key))
+            elif kind is FreePage:
+                data = codecs.encode_free_page(record)
+            elif record is ABSENT:
+                if originals[key] is not ABSENT:
+                    deletes.append(key)
+                continue
+            else:
+                data = codecs.encode_xattrs(record)
+            puts[key] = data
+            records[key] = record, len(data)
+        return puts, deletes, records
+
+    def _store(self, puts: dict[int, bytes], deletes: list[int], needs: int, expect: dict[int, int] | None) -> int:
+        token = os.urandom(16) if self.concurrent else b""
+        try:
+            return self.stores.metadata.commit(puts, deletes, needs=needs, expect=expect, token=token)
+        except CommitUnknown as error:
+            version = self.stores.metadata.settle(token)
+            if version is None:
+                raise Conflict(f"the commit did not happen: {error}; run it again") from error
+            return version
+
+    def _expected(self, transaction: Transaction) -> dict[int, int]:
+        keys = {COUNTERS_KEY, *transaction.mine, *(transaction.reads or ())}
+        return {key: self._versions.get(key, 0) for key in keys}
+
+    def _note_versions(self, puts: Iterable[int], deletes: Iterable[int], version: int) -> None:
+        self._versions.update(dict.fromkeys(puts, version))
+        self._versions.update(dict.fromkeys(deletes, 0))
+        if len(self._versions) > _VERSIONS_MAX:
+            self._start_again()
+
+    def _not_made(self, error: BaseException) -> None:
+        """After a commit that raised: take back what was published, and learn or refuse what is not known."""
+        if isinstance(error, Conflict):
+            with self.lock:
+                self._start_again()  # others committed: what is cached may be old
+        elif not isinstance(error, Exception):
+            self._learn()
+        else:
+            self.state.take_back()
+            known = isinstance(error, EngineError) and not isinstance(error, CommitUnknown)
+            if not known and not (isinstance(error, OSError) and error.errno in _FULL):
+                self._failed = error
+
+    def _learn(self) -> None:
+        """After an interrupt in a commit: an empty commit brings what is half done to an end; then read anew."""
+        try:
+            self.stores.metadata.commit({})
+            with self.lock:
+                self._start_again()
+        except Exception as error:
+            self._failed = error
+            raise
+
+    def delete_put(self, runs: list[BlockRun]) -> None:
+        """Remove blocks of a transaction that was not committed; nobody names them."""
+        if self._failed is None:
+            self.stores.blocks.delete_many(key for run in runs for key in range(run.first, run.first + run.length))
+
+    # -- durability --------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Every commit so far is durable on return, with its blocks."""
+        self.unsynced_bytes = 0
+        self.stores.metadata.sync()
+
+    def close(self) -> None:
+        """Close the stores: the metadata, which may still sync its blocks, then these."""
+        try:
+            self.stores.metadata.close()
+        finally:
+            self.stores.blocks.close()
+
+
+class _Viewed(Committed):
+    """A moment of another `Committed`, whose block store it leaves open."""
+
+    def close(self) -> None:
+        self.stores.metadata.close()

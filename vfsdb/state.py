@@ -1,0 +1,207 @@
+"""The committed state as decoded records: a bounded cache, and what readers of earlier moments still need.
+
+A `Moment` is the state after some commit. Each points to the next; what a commit replaced hangs between the two, so
+a reader that holds a moment sees it unchanged for as long as it likes, and when nobody holds it all of that is gone.
+
+Invariants
+----------
+* Before a commit is made, what it replaces is published behind the newest moment; only then may the store show the
+  new records. So a reader finds each record either there or, unchanged, in the cache and the store.
+* Records enter the cache under the lock, and only where the moment they were read at is still the newest one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from vfsdb import codecs
+from vfsdb.database import StaleBlockError
+from vfsdb.errors import CorruptionError
+from vfsdb.records import (
+    COUNTERS,
+    DIRECTORY,
+    DIRECTORY_PAGE,
+    FILE,
+    FREE_PAGE,
+    MAP_PAGE,
+    NODE,
+    SUPERBLOCK,
+    SYMLINK,
+    XATTRS,
+    Counters,
+    FreePage,
+    Inode,
+    Page,
+    Superblock,
+)
+
+Record = Inode | Page | FreePage | dict[bytes, bytes] | Counters | Superblock
+CACHE_BYTES: Final = 32 << 20
+_FACTOR, _FIXED = 6, 700  # memory of a decoded record, by its encoded bytes: an estimate
+
+
+class _Absent:
+    """Stands for no record."""
+
+
+ABSENT: Final = _Absent()
+
+
+def _decode_page(record_type: int) -> Callable[[bytes, int], Record]:
+    return lambda data, key: codecs.decode_page(data, key, record_type)
+
+
+_DECODERS: dict[int, Callable[[bytes, int], Record]] = {
+    FILE: codecs.decode_inode,
+    DIRECTORY: codecs.decode_inode,
+    SYMLINK: codecs.decode_inode,
+    NODE: codecs.decode_inode,
+    DIRECTORY_PAGE: _decode_page(DIRECTORY_PAGE),
+    MAP_PAGE: _decode_page(MAP_PAGE),
+    FREE_PAGE: codecs.decode_free_page,
+    XATTRS: codecs.decode_xattrs,
+    COUNTERS: codecs.decode_counters,
+    SUPERBLOCK: codecs.decode_superblock,
+}
+
+
+def decode(data: bytes, key: int) -> Record:
+    """The record that *data* is. FormatError, CorruptionError."""
+    record_type = codecs.record_type(data, key)
+    decoder = _DECODERS.get(record_type)
+    if decoder is None:
+        raise CorruptionError(f"metadata record {key} is of type {record_type}, which is not used here")
+    return decoder(data, key)
+
+
+class _MovedOn(dict[int, Any]):
+    """Hangs behind moments whose records are gone."""
+
+    def get(self, key: int, default: Any = None) -> Any:
+        raise StaleBlockError("the filesystem moved on while it was read; read again")
+
+
+class Moment:
+    """A state after some commit."""
+
+    __slots__ = ("following", "replaced")
+
+    def __init__(self) -> None:
+        self.replaced: Mapping[int, Any] | None = None  # what the next commit replaced; ABSENT for what it made
+        self.following: Moment = self
+
+
+class State:
+    """Reads and caches records.
+
+    Parameters
+    ----------
+    load : Callable[[int], bytes | None]
+        The newest stored value of a key.
+    cache_bytes : int
+        About how much memory the decoded records may take.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held for a moment by commits, and by readers for each operation that must fit to something else in memory.
+    shown : Moment
+        What new readers read.
+    """
+
+    def __init__(self, load: Callable[[int], bytes | None], cache_bytes: int = CACHE_BYTES) -> None:
+        self.lock = threading.RLock()
+        self.shown = Moment()
+        self._newest = self.shown
+        self._load = load
+        self._half = cache_bytes // 2
+        self._young: dict[int, Record] = {}
+        self._old: dict[int, Record] = {}
+        self._costs: dict[int, int] = {}  # of those in `_young`
+        self._costs_of_old: dict[int, int] = {}
+        self._cost = 0
+
+    def get(self, key: int, moment: Moment) -> Record | None:
+        """The record under *key* at *moment*, None where there was none. StaleBlockError where it is gone."""
+        while True:
+            at = moment
+            while at.replaced is not None:
+                found = at.replaced.get(key)
+                if found is not None:
+                    return None if found is ABSENT else found
+                at = at.following
+            record = self._young.get(key)
+            if record is None:
+                record = self._find(key, at)
+            if at.replaced is None:
+                return record
+
+    def _find(self, key: int, at: Moment) -> Record | None:
+        """The record by the older half of the cache, else by the store; None too where *at* is not the newest."""
+        with self.lock:
+            if at.replaced is not None:
+                return None
+            record = self._old.get(key)
+            if record is not None:
+                self._keep(key, record, self._costs_of_old.get(key, _FIXED))
+                return record
+            data = self._load(key)
+            if data is None:
+                return None
+            record = decode(data, key)
+            self._keep(key, record, len(data) * _FACTOR + _FIXED)
+            return record
+
+    def _keep(self, key: int, record: Record, cost: int) -> None:
+        self._cost += cost - self._costs.get(key, 0)
+        if self._cost > self._half:
+            self._old, self._costs_of_old = self._young, self._costs
+            self._young, self._costs, self._cost = {}, {}, cost
+        self._young[key] = record
+        self._costs[key] = cost
+
+    def record_type(self, key: int) -> int:
+        """The type byte of a stored record."""
+        data = self._load(key)
+        if data is None:
+            raise CorruptionError(f"metadata record {key} is missing")
+        return codecs.record_type(data, key)
+
+    @property
+    def cached(self) -> tuple[int, int]:
+        """Records in the cache, and what they are taken to cost in bytes."""
+        with self.lock:
+            return len(self._young.keys() | self._old.keys()), self._cost + sum(self._costs_of_old.values())
+
+    # -- changes, by one thread at a time ---------------------------------------------------------------------
+
+    def publish(self, replaced: Mapping[int, Any]) -> None:
+        """A commit is about to be made that replaces these records (ABSENT: makes them)."""
+        with self.lock:
+            before = self._newest
+            self._newest = before.following = Moment()
+            before.replaced = replaced
+
+    def show(self, records: Mapping[int, tuple[Record, int]], gone: list[int]) -> None:
+        """The published commit was made: *records* with their encoded sizes are new. The lock is held."""
+        for key in gone:
+            self._young.pop(key, None)
+            self._old.pop(key, None)
+        for key, (record, size) in records.items():
+            self._keep(key, record, size * _FACTOR + _FIXED)
+        self.shown = self._newest
+
+    def take_back(self) -> None:
+        """The published commit was not made."""
+        with self.lock:
+            self.shown = self._newest
+
+    def forget(self) -> None:
+        """The store shows another state: earlier moments are gone."""
+        with self.lock:
+            self._young, self._old, self._costs, self._costs_of_old = {}, {}, {}, {}
+            self._cost = 0
+            self.publish(_MovedOn())
+            self.shown = self._newest
