@@ -174,7 +174,7 @@ def replace(write_set: WriteSet, ino: int, first: int, stop: int, fresh: Sequenc
         right = decode(*behind)
         if right.block + right.length > stop and (right.block < stop or (entries and joined(entries[-1], right))):
             entries.append(clip(right, stop, right.block + right.length))
-            high = max(stop, right.block + 1)
+            high = stop + 1
     items = [(entry.block, encode(entry)) for entry in _coalesced(entries)]
     pages.replace_range(write_set, ino, low, high, items, MAP_PAGE)
 
