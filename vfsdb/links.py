@@ -6,15 +6,12 @@ A directory has one pair; other inodes have one for each name. So an inode can b
 from __future__ import annotations
 
 import errno
-from typing import Final
 
 from vfsdb import directories
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.interface import ROOT
 from vfsdb.records import Inode
 from vfsdb.writeset import WriteSet
-
-_DEPTH_MAX: Final = 1 << 20  # deeper than any tree that was made: a damaged one goes in circles
 
 
 def add(inode: Inode, directory: int, key: int) -> None:
@@ -35,29 +32,34 @@ def remove(inode: Inode, directory: int, key: int) -> None:
 def path_of(ws: WriteSet, ino: int) -> bytes:
     """One path of *ino*, from the root. ENOENT where it has no name left."""
     names: list[bytes] = []
+    seen: set[int] = set()
     wanted = ino
     while ino != ROOT:
+        if ino in seen:
+            raise _circle(wanted)
+        seen.add(ino)
         inode = ws.inode(ino)
         if not inode.parents:
             raise os_error(errno.ENOENT, reason=f"inode {wanted} has no name")
         directory, key = inode.parents[0]
         names.append(directories.name_at(ws, ws.inode(directory), key, ino))
         ino = directory
-        if len(names) > _DEPTH_MAX:
-            raise CorruptionError(f"the directories above inode {wanted} go in a circle; run fsck")
     return b"/" + b"/".join(reversed(names))
 
 
 def is_ancestor(ws: WriteSet, ino: int, below: int) -> bool:
     """Whether directory *ino* is *below*, or lies above it."""
-    start = below
-    for _ in range(_DEPTH_MAX):
-        if below == ino:
-            return True
-        if below == ROOT:
-            return False
+    seen: set[int] = set()
+    while below != ino:
+        if below in seen:
+            raise _circle(below)
+        seen.add(below)
         parents = ws.inode(below).parents
-        if not parents:
+        if below == ROOT or not parents:
             return False
         below = parents[0][0]
-    raise CorruptionError(f"the directories above inode {start} go in a circle; run fsck")
+    return True
+
+
+def _circle(ino: int) -> CorruptionError:
+    return CorruptionError(f"the directories above inode {ino} go in a circle; run fsck")

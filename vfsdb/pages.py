@@ -53,11 +53,20 @@ class _Step(NamedTuple):
 
 def get(write_set: WriteSet, root: Page, key: int) -> bytes | None:
     """The value of *key*."""
-    page = root
-    while page.level:
-        page = _child(write_set, page, bisect_right(page.keys, key, 1) - 1)
-    index = bisect_left(page.keys, key)
-    return page.values[index] if index < len(page.keys) and page.keys[index] == key else None
+    leaf = leaf_of(write_set, root, key)[1]
+    index = bisect_left(leaf.keys, key)
+    return leaf.values[index] if index < len(leaf.keys) and leaf.keys[index] == key else None
+
+
+def leaf_of(write_set: WriteSet, root: Page, key: int) -> tuple[int, Page]:
+    """The leaf where *key* belongs, and before it the metadata key of that page, 0: it is the root."""
+    page_key, page = 0, root
+    while level := page.level:
+        page_key = page.children[bisect_right(page.keys, key, 1) - 1]
+        page = write_set.page(page_key)
+        if page.level != level - 1:
+            raise _wrong_level(page_key, page, level)
+    return page_key, page
 
 
 def floor(write_set: WriteSet, root: Page, key: int) -> tuple[int, bytes] | None:
@@ -115,42 +124,50 @@ def count_pages(write_set: WriteSet, root: Page) -> int:
 def _child(write_set: WriteSet, page: Page, index: int) -> Page:
     child = write_set.page(page.children[index])
     if child.level != page.level - 1:
-        raise CorruptionError(f"page {page.children[index]} has level {child.level} below one of level {page.level}")
+        raise _wrong_level(page.children[index], child, page.level)
     return child
+
+
+def _wrong_level(page_key: int, page: Page, above: int) -> CorruptionError:
+    return CorruptionError(f"page {page_key} has level {page.level} below one of level {above}; run fsck")
 
 
 # -- changing ----------------------------------------------------------------------------------------------
 
 
-def put(write_set: WriteSet, ino: int, key: int, value: bytes, record_type: int) -> None:
-    """Insert *key*, or replace its value. *record_type*: of the tree's pages."""
+def put(write_set: WriteSet, ino: int, key: int, value: bytes, record_type: int, replace: bool = True) -> bool:
+    """Insert *key*, or replace its value unless *replace* is False; whether it is new. *record_type*: of the pages."""
     assert len(value) <= VALUE_BYTES_MAX
-    root = write_set.edit(ino).root
-    path, page_key, leaf = _descend(write_set, root, key)
-    if page_key:
-        leaf = write_set.edit_page(page_key)
+    page_key, leaf = leaf_of(write_set, write_set.inode(ino).root, key)
     index = bisect_left(leaf.keys, key)
-    if index < len(leaf.keys) and leaf.keys[index] == key:
-        leaf.values[index] = value
-    else:
+    is_new = index == len(leaf.keys) or leaf.keys[index] != key
+    if not is_new and not replace:
+        return False
+    root = write_set.edit(ino).root
+    leaf = write_set.edit_page(page_key) if page_key else root
+    if is_new:
         leaf.keys.insert(index, key)
         leaf.values.insert(index, value)
+    else:
+        leaf.values[index] = value
     if _is_over(leaf, page_key == 0):
-        _grow(write_set, root, path, leaf, record_type, index == len(leaf.keys) - 1)
+        at_end = index == len(leaf.keys) - 1
+        _grow(write_set, root, _path(write_set, root, key), leaf, record_type, at_end)
+    return is_new
 
 
 def remove(write_set: WriteSet, ino: int, key: int) -> bytes:
     """Take *key* away; its value. KeyError where it is not there."""
-    root = write_set.edit(ino).root
-    path, page_key, leaf = _descend(write_set, root, key)
+    page_key, leaf = leaf_of(write_set, write_set.inode(ino).root, key)
     index = bisect_left(leaf.keys, key)
     if index == len(leaf.keys) or leaf.keys[index] != key:
         raise KeyError(key)
-    if page_key:
-        leaf = write_set.edit_page(page_key)
+    root = write_set.edit(ino).root
+    leaf = write_set.edit_page(page_key) if page_key else root
     del leaf.keys[index]
     value = leaf.values.pop(index)
-    _shrink(write_set, root, path, page_key, leaf)
+    if page_key and _is_small(leaf):
+        _shrink(write_set, root, _path(write_set, root, key), page_key, leaf)
     return value
 
 
@@ -165,7 +182,8 @@ def replace_range(
     root = write_set.edit(ino).root
     taken = 0
     while start < stop:
-        path, page_key, leaf = _descend(write_set, root, start)
+        page_key, leaf = leaf_of(write_set, root, start)
+        path = _path(write_set, root, start)
         upper = _upper_bound(path)
         last = bisect_left(entries, (upper,), taken)
         new = entries[taken:last]
@@ -198,15 +216,15 @@ def _drop(write_set: WriteSet, page: Page) -> Iterator[list[bytes]]:
         yield page.values
 
 
-def _descend(write_set: WriteSet, root: Page, key: int) -> tuple[list[_Step], int, Page]:
-    """The way to the leaf where *key* belongs, the leaf's own key (0: it is the root), and the leaf."""
+def _path(write_set: WriteSet, root: Page, key: int) -> list[_Step]:
+    """The inner pages on the way to the leaf where *key* belongs, from the root down."""
     path: list[_Step] = []
     page_key, page = 0, root
     while page.level:
         index = bisect_right(page.keys, key, 1) - 1
         path.append(_Step(page_key, page, index))
         page_key, page = page.children[index], _child(write_set, page, index)
-    return path, page_key, page
+    return path
 
 
 def _upper_bound(path: list[_Step]) -> int:
@@ -233,6 +251,10 @@ def _limit(level: int, is_root: bool) -> int:
 
 def _is_over(page: Page, is_root: bool) -> bool:
     return _size(page) > _limit(page.level, is_root) and len(page.keys) > 1
+
+
+def _is_small(page: Page) -> bool:
+    return _size(page) * 4 < _limit(page.level, False)
 
 
 def _grow(write_set: WriteSet, root: Page, path: list[_Step], page: Page, record_type: int, at_end: bool) -> None:
@@ -288,7 +310,7 @@ def _become(page: Page, other: Page) -> None:
 
 def _shrink(write_set: WriteSet, root: Page, path: list[_Step], page_key: int, page: Page) -> None:
     """Take *page*, at the end of *path*, away where it is empty, join it where it is small; then those above it."""
-    while path and _size(page) * 4 < _limit(page.level, False):
+    while path and _is_small(page):
         step = path.pop()
         if not page.keys:
             parent = write_set.edit_page(step.key) if step.key else root

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vfsdb.writesets import MemoryWriteSet
-from vfsdb import directories, links, orphans
+from vfsdb import directories, links, orphans, pages
 from vfsdb.errors import CorruptionError
 from vfsdb.interface import ROOT
-from vfsdb.records import ORPHANS_KEY, Inode
+from vfsdb.records import DIRECTORY_PAGE, ORPHANS_KEY, Inode
 
 SALT = b"8 bytes."
 NAMES = st.binary(min_size=1, max_size=4).filter(lambda name: b"/" not in name and b"\0" not in name)
@@ -163,3 +163,38 @@ def test_orphans_are_a_set_of_numbers(numbers: list[int]) -> None:
         assert orphans.contains(ws, ino) == (ino in model)
     ws.settle()
     assert orphans.numbers(ws) == sorted(model)
+
+
+def test_directories_that_hold_each_other_have_no_path() -> None:
+    ws = tree()
+    key = directories.insert(ws, 21, b"up", 20, stat.S_IFDIR, SALT)
+    ws.edit(20).parents[0] = (21, key)
+    with pytest.raises(CorruptionError, match="circle"):
+        links.path_of(ws, 22)
+
+
+@pytest.mark.parametrize("value", [b"", b"\1\0\0\0", b"\1\0\0\0\x08"])
+def test_an_entry_without_a_name_is_damage(value: bytes) -> None:
+    ws = tree()
+    pages.put(ws, ROOT, 300, value, DIRECTORY_PAGE)
+    with pytest.raises(CorruptionError, match="without a name"):
+        directories.names(ws, ws.inode(ROOT))
+    with pytest.raises(CorruptionError, match="without a name"):
+        directories.list_from(ws, ws.inode(ROOT), 2, 10)
+    with pytest.raises(CorruptionError, match="without a name"):
+        directories.name_at(ws, ws.inode(ROOT), 300, 1)
+
+
+def test_names_of_one_hash_are_found_across_pages(weak_hash: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "ROOT_BYTES", 40)
+    monkeypatch.setattr(pages, "LEAF_BYTES", 60)
+    ws = new_write_set()
+    names = [b"\1%d" % number for number in range(100)]
+    for number, name in enumerate(names):
+        directories.insert(ws, ROOT, name, 100 + number, stat.S_IFREG, SALT)
+    root = ws.inode(ROOT)
+    assert [directories.find(ws, root, name, SALT) for name in names] == [
+        (256 + 256 + number, 100 + number, stat.S_IFREG) for number in range(100)
+    ]
+    assert directories.find(ws, root, b"\1other", SALT) is None
+    assert directories.find(ws, root, b"\2other", SALT) is None
