@@ -449,11 +449,11 @@ class FileSystem:
                 raise
             return nullcontext()
 
-    def list_names(self, ino: int, caller: Caller = OWNER) -> list[bytes]:
-        """Every name of a directory but ``.`` and ``..``."""
+    def list_names(self, ino: int, caller: Caller = OWNER) -> Sequence[bytes]:
+        """Every name of a directory but ``.`` and ``..``; where nothing changed, maybe the object given before."""
         return [entry.name for entry in self.list_entries(ino, caller)]
 
-    def list_entries(self, ino: int, caller: Caller = OWNER) -> list[DirEntry]:
+    def list_entries(self, ino: int, caller: Caller = OWNER) -> Sequence[DirEntry]:
         """Every entry of a directory but ``.`` and ``..``."""
         handle = self.opendir(ino, caller)
         try:
@@ -466,7 +466,7 @@ class FileSystem:
         finally:
             self.releasedir(handle)
 
-    def list_stats(self, ino: int, caller: Caller = OWNER) -> list[tuple[DirEntry, Stat]]:
+    def list_stats(self, ino: int, caller: Caller = OWNER) -> Sequence[tuple[DirEntry, Stat]]:
         """Every entry with its attributes."""
         handle = self.opendir(ino, caller)
         try:

@@ -49,19 +49,25 @@ class Namespace:
 
     def find(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> int:
         """Inode number of an entry; ``.`` and ``..`` too. ENOENT, ENOTDIR, EACCES, ENAMETOOLONG."""
-        directory = ws.inode(parent)
+        directory = self._searched(ws, parent, name, caller)
         if name == b".":
             return parent
         if name == b"..":
             return self.parent_of(directory)
-        require_directory(directory, name)
-        require_access(ws, directory, caller, access.EXECUTE)
-        if len(name) > NAME_BYTES_MAX:
-            raise os_error(errno.ENAMETOOLONG, name)
         found = directories.find(ws, directory, name, self.salt)
         if found is None:
             raise os_error(errno.ENOENT, name)
         return found[1]
+
+    @staticmethod
+    def _searched(ws: WriteSet, parent: int, name: bytes, caller: Caller) -> Inode:
+        """The directory *parent*, in which *caller* may look for *name*."""
+        directory = ws.inode(parent)
+        require_directory(directory, name)
+        require_access(ws, directory, caller, access.EXECUTE)
+        if len(name) > NAME_BYTES_MAX:
+            raise os_error(errno.ENAMETOOLONG, name)
+        return directory
 
     @staticmethod
     def parent_of(inode: Inode) -> int:
@@ -136,9 +142,7 @@ class Namespace:
 
     def _place_for(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> Inode:
         """The directory, where *name* may be made in it."""
-        directory = ws.inode(parent)
-        require_directory(directory, name)
-        require_access(ws, directory, caller, access.EXECUTE)
+        directory = self._searched(ws, parent, name, caller)
         checked_name(name)
         if directory.nlink == 0:
             raise os_error(errno.ENOENT, name, reason="the directory was removed")
@@ -188,14 +192,13 @@ class Namespace:
         self._unname(ws, ino, parent, key)
 
     def _victim(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[Inode, tuple[int, int, int]]:
-        directory = ws.inode(parent)
-        require_directory(directory, name)
-        require_access(ws, directory, caller, access.EXECUTE)
-        if len(name) > NAME_BYTES_MAX:
-            raise os_error(errno.ENAMETOOLONG, name)
+        directory = self._searched(ws, parent, name, caller)
+        if name in (b".", b".."):
+            raise os_error(errno.EISDIR, name)
+        checked_name(name)
         found = directories.find(ws, directory, name, self.salt)
         if found is None:
-            raise os_error(errno.EISDIR if name in (b".", b"..") else errno.ENOENT, name)
+            raise os_error(errno.ENOENT, name)
         require_access(ws, directory, caller, access.WRITE)
         return directory, found
 
@@ -227,6 +230,7 @@ class Namespace:
         if orphans.contains(ws, ino) and not self._in_use(ino):
             orphans.remove(ws, ino)
             self._drop(ws, ino)
+            ws.events.append(Event(ino))
 
     # -- rename --------------------------------------------------------------------------------------------
 
@@ -270,14 +274,11 @@ class Namespace:
             raise os_error(errno.EBUSY, name, new_name)
         if new_name in (b".", b".."):
             raise os_error(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY, name, new_name)
+        checked_name(name)
         checked_name(new_name)
 
     def _rename_end(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[int, int, int] | None:
-        directory = ws.inode(parent)
-        require_directory(directory, name)
-        require_access(ws, directory, caller, access.EXECUTE)
-        if len(name) > NAME_BYTES_MAX:
-            raise os_error(errno.ENAMETOOLONG, name)
+        directory = self._searched(ws, parent, name, caller)
         return directories.find(ws, directory, name, self.salt)
 
     @staticmethod

@@ -97,7 +97,7 @@ class TestAccess(Owned):
             with refused(errno.EACCES):
                 call(parent, STRANGER)
         self.fs.setattr(parent, SetAttr(mode=0o744))
-        assert self.fs.list_names(parent, STRANGER) == [b"f"]
+        assert list(self.fs.list_names(parent, STRANGER)) == [b"f"]
         with refused(errno.EACCES):
             self.fs.list_stats(parent, STRANGER)
 

@@ -1,0 +1,105 @@
+"""Answers that are ready: attributes, names and listings of the committed state, each bounded.
+
+Invariants
+----------
+* An answer is stored only if the clock did not move since its inputs were read; commits move it under the state lock.
+* What the events of a commit touch is dropped in the same step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from vfsdb.interface import DirEntry, Event, Stat
+
+STATS_MAX: Final = 1 << 16
+NAMES_MAX: Final = 1 << 17
+LISTED_NAMES_MAX: Final = 1 << 18  # in all cached listings together
+
+
+class Caches:
+    """Cached answers. Reads take no lock: each is one dictionary lookup."""
+
+    __slots__ = ("_listed", "_lock", "clock", "entries", "listings", "listings_plus", "names", "stats")
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        self.clock = 0
+        self.stats: dict[int, Stat] = {}
+        self.names: dict[tuple[int, bytes], int] = {}
+        self.listings: dict[int, tuple[bytes, ...]] = {}
+        self.entries: dict[int, tuple[DirEntry, ...]] = {}
+        self.listings_plus: dict[int, tuple[int, tuple[tuple[DirEntry, Stat], ...]]] = {}
+        self._listed = 0
+
+    def touch(self, events: Sequence[Event]) -> None:
+        """A commit changed this; the state lock is held."""
+        self.clock += 1
+        stats = self.stats
+        for ino, name, _ in events:
+            stats.pop(ino, None)
+            if name is not None:
+                self.names.pop((ino, name), None)
+                self.listings.pop(ino, None)
+                self.entries.pop(ino, None)
+
+    def drop_stat(self, ino: int) -> None:
+        """The attributes of *ino* changed in memory."""
+        with self._lock:
+            self.clock += 1
+            self.stats.pop(ino, None)
+
+    def clear(self) -> None:
+        """Forget everything: another state is shown."""
+        with self._lock:
+            self.clock += 1
+            for cache in (self.stats, self.names, self.listings, self.entries, self.listings_plus):
+                cache.clear()
+            self._listed = 0
+
+    def keep_stat(self, clock: int, stat: Stat) -> None:
+        """Store, unless something happened since *clock*."""
+        with self._lock:
+            if clock == self.clock:
+                if len(self.stats) >= STATS_MAX:
+                    self.stats.clear()
+                self.stats[stat.st_ino] = stat
+
+    def keep_name(self, clock: int, parent: int, name: bytes, ino: int) -> None:
+        """As `keep_stat`."""
+        with self._lock:
+            if clock == self.clock:
+                if len(self.names) >= NAMES_MAX:
+                    self.names.clear()
+                self.names[parent, name] = ino
+
+    def keep_listing(self, clock: int, ino: int, names: tuple[bytes, ...]) -> None:
+        """As `keep_stat`; listings longer than the bound are not kept."""
+        with self._lock:
+            if clock == self.clock and self._room(len(names)):
+                self.listings[ino] = names
+
+    def keep_entries(self, clock: int, ino: int, entries: tuple[DirEntry, ...]) -> None:
+        """As `keep_listing`."""
+        with self._lock:
+            if clock == self.clock and self._room(len(entries)):
+                self.entries[ino] = entries
+
+    def keep_listing_plus(self, clock: int, ino: int, found: tuple[tuple[DirEntry, Stat], ...]) -> None:
+        """As `keep_listing`; right only while nothing at all changes."""
+        with self._lock:
+            if clock == self.clock and self._room(len(found)):
+                self.listings_plus[ino] = (clock, found)
+
+    def _room(self, count: int) -> bool:
+        if count > LISTED_NAMES_MAX:
+            return False
+        self._listed += count
+        if self._listed > LISTED_NAMES_MAX:
+            self.listings.clear()
+            self.entries.clear()
+            self.listings_plus.clear()
+            self._listed = count
+        return True

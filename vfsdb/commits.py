@@ -1,0 +1,351 @@
+"""The writing side of a filesystem: who may change it now, in which transaction, and when buffered data is flushed.
+
+Invariants
+----------
+* One thread changes at a time: it holds `Commits.lock`, and keeps it for the length of a caller's transaction.
+* Buffers are empty when a caller's transaction begins; what it buffers is seen by its own thread alone.
+* Every commit contains all data buffered before it. A commit that fails leaves buffers and state as they were.
+* Observers are called outside all locks, in the order of the commits.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from vfsdb import access, content, flushing
+from vfsdb.buffers import Buffer
+from vfsdb.committed import Committed
+from vfsdb.database import CommitUnknown, Conflict
+from vfsdb.errors import os_error
+from vfsdb.interface import Event, Observer
+from vfsdb.transaction import Transaction
+
+T = TypeVar("T")
+BUFFERED_BYTES_MAX: Final = 64 << 20
+_CONFLICTS_MAX: Final = 1000
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(slots=True)
+class Written:
+    """What is buffered of one file."""
+
+    buffer: Buffer
+    time_ns: int = 0  # of the last write
+    drops_setuid: bool = False  # somebody without privilege wrote
+
+
+@dataclass(slots=True)
+class _Level:
+    """A caller's transaction, a savepoint in it, or one operation."""
+
+    transaction: Transaction
+    handles: list[int] = field(default_factory=list)  # opened inside
+    settled: set[int] = field(default_factory=set)  # inodes whose buffer was put into it, or does not count any more
+
+
+class Commits:
+    """Runs operations as transactions over *committed*, and keeps the buffered data of all files.
+
+    *after* is told what a commit changed, under the state lock, before any reader can see it.
+    """
+
+    def __init__(self, committed: Committed, *, durable: bool, after: Callable[[Sequence[Event], bool], None]) -> None:
+        self.committed = committed
+        self.read_only = committed.stores.metadata.read_only
+        self.lock = threading.RLock()
+        self.buffers: dict[int, Written] = {}
+        self.buffered_bytes = 0
+        self.on_roll_back: Callable[[list[int]], None] = lambda handles: None
+        self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
+        self.closed = False
+        self._durable = durable
+        self._inline_max = committed.superblock.inline_max
+        self._after = after
+        self._owner = 0  # thread of the caller's transaction
+        self._levels: list[_Level] = []
+        self._operation: _Level | None = None  # the operation that runs now
+        self._observers: list[Observer] = []
+        self._told: deque[list[Event]] = deque()
+        self._telling = threading.Lock()
+
+    def check_open(self) -> None:
+        """EBADF after close."""
+        if self.closed:
+            raise os_error(errno.EBADF, reason="the filesystem was closed")
+
+    def check_writable(self) -> None:
+        """EROFS, EBADF."""
+        self.check_open()
+        if self.read_only:
+            raise os_error(errno.EROFS)
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def own(self) -> Transaction | None:
+        """The transaction whose writes this thread must see, None outside one."""
+        levels = self._levels
+        return levels[-1].transaction if levels and self._owner == threading.get_ident() else None
+
+    def read(self, operation: Callable[[Transaction], T]) -> T:
+        """Run a function that only reads, on this thread's transaction or on the committed state."""
+        self.check_open()
+        own = self.own()
+        return operation(own) if own is not None else self.committed.read(operation)
+
+    def written(self, ino: int) -> Written | None:
+        """What is buffered of *ino* for this thread to see."""
+        written = self.buffers.get(ino)
+        return written if written is not None and (not self._levels or self.own() is not None) else None
+
+    def buffer(self, ino: int) -> Buffer | None:
+        """The buffer of `written`."""
+        written = self.written(ino)
+        return None if written is None else written.buffer
+
+    # -- changing ------------------------------------------------------------------------------------------
+
+    def run(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
+        """Run *operation* as a commit of its own, or as a savepoint of this thread's transaction.
+
+        One that *frees* space goes on where the disk is full: what is buffered then stays buffered, and comes after it.
+        """
+        with self.lock:
+            self.check_writable()
+            if self._levels:
+                return self._inside(operation)
+            result = self._alone(operation, frees)
+        self._finish()
+        return result
+
+    def _finish(self) -> None:
+        """What follows a commit, outside the lock."""
+        self._tell()
+        if self._durable:
+            self.committed.stores.metadata.sync()
+
+    def _inside(self, operation: Callable[[Transaction], T]) -> T:
+        outer = self._levels[-1]
+        level = _Level(Transaction(self.committed, outer.transaction))
+        try:
+            with self._running(level):
+                result = operation(level.transaction)
+        except BaseException:
+            self._abort(level)
+            raise
+        self._merge(level, outer)
+        return result
+
+    @contextmanager
+    def _running(self, level: _Level) -> Iterator[None]:
+        before, self._operation = self._operation, level
+        try:
+            yield
+        finally:
+            self._operation = before
+
+    def _abort(self, level: _Level) -> None:
+        level.transaction.abort()
+        self.on_roll_back(level.handles)
+
+    def _merge(self, level: _Level, outer: _Level) -> None:
+        level.transaction.merge()
+        outer.handles += level.handles
+        for ino in level.settled:
+            self._drop(ino)
+
+    def _alone(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
+        with_buffers = True
+        for _ in range(_CONFLICTS_MAX):
+            level = _Level(Transaction(self.committed))
+            try:
+                with self._running(level):
+                    result = operation(level.transaction)
+                self._commit(level, with_buffers)
+            except BaseException as error:
+                self._abort(level)
+                if isinstance(error, Conflict):
+                    continue
+                if isinstance(error, OSError) and error.errno in _FULL and frees and with_buffers and self.buffers:
+                    with_buffers = False
+                    continue
+                raise
+            self.on_change()
+            return result
+        raise os_error(errno.EBUSY, reason=f"{_CONFLICTS_MAX} attempts met commits of others")
+
+    def opened(self, handle: int) -> None:
+        """*handle* was opened by the operation that runs now: it dies where that does not commit."""
+        level = self._operation or (self._levels[-1] if self._levels else None)
+        if level is not None:
+            level.handles.append(handle)
+
+    def _commit(self, level: _Level, with_buffers: bool = True) -> None:
+        """Flush every buffer into the transaction and commit it; the lock is held."""
+        transaction = level.transaction
+        for ino in self.buffers if with_buffers else ():
+            if ino not in level.settled and transaction.exists(ino):
+                self._flush_one(transaction, ino)
+        gone = [ino for ino in self.buffers if with_buffers or ino in level.settled or not transaction.exists(ino)]
+
+        def shown() -> None:  # under the state lock: a reader finds old state and buffers, or new state and none
+            for ino in gone:
+                self._drop(ino)
+            self._after(transaction.events, transaction.raises_epoch)
+
+        if transaction.changed:
+            transaction.commit(shown)
+            if self._observers:
+                self._told.append(transaction.events)
+
+    def _flush_one(self, transaction: Transaction, ino: int) -> None:
+        written = self.buffers[ino]
+        flushing.flush(transaction, ino, written.buffer, self._inline_max)
+        inode = transaction.edit(ino)
+        inode.mtime_ns = max(inode.mtime_ns, written.time_ns)
+        inode.ctime_ns = max(inode.ctime_ns, written.time_ns)
+        if written.drops_setuid:
+            inode.mode = access.mode_after_write(inode.mode)
+        transaction.events.append(Event(ino, content=True))
+
+    def _drop(self, ino: int) -> None:
+        written = self.buffers.pop(ino, None)
+        if written is not None:
+            self.buffered_bytes -= written.buffer.held_bytes
+
+    # -- buffers -------------------------------------------------------------------------------------------
+
+    def add_buffer(self, ino: int) -> Written:
+        """An empty buffer for *ino*; the lock is held."""
+        inode = self.read(lambda ws: ws.inode(ino))
+        written = self.buffers[ino] = Written(content.new_buffer(inode))
+        self.on_change()
+        return written
+
+    def settle_into(self, transaction: Transaction, ino: int) -> None:
+        """Put what is buffered of *ino* into the running operation's *transaction*; until that commits it stays."""
+        if ino in self.buffers and not self._is_settled(ino):
+            self._flush_one(transaction, ino)
+            self._mark_settled(ino)
+
+    def _is_settled(self, ino: int) -> bool:
+        return self._operation is not None and ino in self._operation.settled
+
+    def _mark_settled(self, ino: int) -> None:
+        assert self._operation is not None, "an operation is running"
+        self._operation.settled.add(ino)
+
+    def discard(self, ino: int) -> None:
+        """The running operation overwrites all that is buffered of *ino*."""
+        if ino in self.buffers:
+            self._mark_settled(ino)
+
+    def flush(self) -> None:
+        """Commit all buffered data."""
+        with self.lock:
+            if self._levels:
+                self._settle()
+                return
+            if self.buffers:
+                self._alone(lambda transaction: None)
+        self._finish()
+
+    def _settle(self) -> None:
+        """Inside a caller's transaction: put what is buffered into it."""
+        transaction = self._levels[-1].transaction
+        for ino in list(self.buffers):
+            if transaction.exists(ino):
+                self._flush_one(transaction, ino)
+            self._drop(ino)
+
+    def sync(self) -> None:
+        """Every operation so far is durable on return, inside a transaction those before it."""
+        self.flush()
+        self.committed.stores.metadata.sync()
+
+    # -- transactions of callers ---------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self, timeout: float | None) -> Iterator[None]:
+        """What `FileSystem.transaction` gives."""
+        if not self.lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise os_error(errno.ETIMEDOUT, reason=f"another thread's transaction went on for {timeout} seconds")
+        try:
+            self.check_writable()
+            self._begin()
+            try:
+                yield
+            except BaseException:
+                self._roll_back()
+                raise
+            self._end()
+            outermost = not self._levels
+        finally:
+            self.lock.release()
+        if outermost:
+            self._finish()
+
+    def _begin(self) -> None:
+        if self._levels:
+            self._settle()
+            parent = self._levels[-1].transaction
+            self._levels.append(_Level(Transaction(self.committed, parent)))
+        else:
+            self.flush()
+            self._owner = threading.get_ident()
+            self._levels.append(_Level(Transaction(self.committed)))
+
+    def _roll_back(self) -> None:
+        level = self._levels.pop()
+        for ino in list(self.buffers):
+            self._drop(ino)
+        self._abort(level)
+
+    def _end(self) -> None:
+        level = self._levels[-1]
+        if len(self._levels) > 1:
+            self._settle()
+            self._levels.pop()
+            self._merge(level, self._levels[-1])
+            return
+        try:
+            self._commit(level)
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, Conflict | CommitUnknown):
+                raise os_error(errno.EBUSY, reason=f"another writer came between: {error}; run it again") from error
+            raise
+        self._levels.pop()
+
+    @property
+    def inside(self) -> bool:
+        """Whether a caller's transaction is open; asked under the lock: this thread's."""
+        return bool(self._levels)
+
+    # -- observers -----------------------------------------------------------------------------------------
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """What `FileSystem.observe` does."""
+        with self.lock:
+            self._observers = [*self._observers, observer]
+
+        def end() -> None:
+            with self.lock:
+                self._observers = [one for one in self._observers if one is not observer]
+
+        return end
+
+    def _tell(self) -> None:
+        while self._told:
+            with self._telling:
+                if not self._told:
+                    return
+                events = self._told.popleft()
+                for observer in self._observers:
+                    observer(events)

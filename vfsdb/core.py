@@ -1,0 +1,644 @@
+"""InodeFileSystem: the operations of `vfsdb.interface` over a metadata and a block store.
+
+Each method checks its arguments, then runs one function over a transaction (`vfsdb.commits`); what names and attributes
+do stands in the modules of these names, what open files do in `vfsdb.files`.
+
+Lock order: `Commits.lock`, then the state lock of `Committed`; observers and waits for advisory locks under neither.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, TypeVar
+
+from vfsdb import access, acl, attributes, collecting, directories, links, orphans, space, xattrs
+from vfsdb.caches import Caches
+from vfsdb.commits import Commits
+from vfsdb.committed import Committed
+from vfsdb.errors import os_error
+from vfsdb.files import Files, checked_flags
+from vfsdb.handles import OpenFile
+from vfsdb.interface import (
+    DOT_OFFSET,
+    DOTDOT_OFFSET,
+    OWNER,
+    ROOT,
+    Caller,
+    DirEntry,
+    Event,
+    FileSystem,
+    Lock,
+    LockKind,
+    Observer,
+    SetAttr,
+    Stat,
+    StatFS,
+)
+from vfsdb.maintenance import FLUSH_SECONDS, SYNC_SECONDS, Maintenance
+from vfsdb.namespace import Namespace, require_access, require_directory
+from vfsdb.transaction import Transaction
+
+T = TypeVar("T")
+_DIRECTORY: Final = stat_bits.S_IFDIR
+_FILE: Final = stat_bits.S_IFREG
+_DEVICES: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK)
+_NODES: Final = (*_DEVICES, stat_bits.S_IFIFO, stat_bits.S_IFSOCK, _FILE)
+_REAP_AT: Final = 64
+
+
+class InodeFileSystem(FileSystem):
+    """A filesystem in two stores.
+
+    Parameters
+    ----------
+    committed : Committed
+        The state over the stores; closed with the filesystem.
+    durable : bool
+        Every operation is durable when it returns.
+    atime : str
+        ``"relatime"`` (default), ``"noatime"`` or ``"strictatime"``, as mount(8) has them.
+    device : int
+        ``st_dev`` of everything in it.
+    flush_seconds, sync_seconds : float
+        How long written data stays in this process alone, and how long a commit at the mercy of a power cut, at most
+        about; 0: until somebody asks.
+
+    Attributes
+    ----------
+    background_error : OSError or None
+        Why the last flush or sync that nobody asked for failed. Nothing is lost by it: the data is kept, and the next
+        commit, fsync or close tries again and raises what it meets.
+    """
+
+    def __init__(
+        self,
+        committed: Committed,
+        *,
+        durable: bool = False,
+        atime: str = "relatime",
+        device: int = 0,
+        flush_seconds: float = FLUSH_SECONDS,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
+        self.committed = committed
+        self.superblock = committed.superblock
+        self.read_only = committed.stores.metadata.read_only
+        self.namespace_epoch = 0
+        self.device = device
+        self.caches = Caches(committed.lock)
+        self.commits = Commits(committed, durable=durable, after=self._changed)
+        self.files = Files(self.commits, self.caches, self.superblock, atime)
+        self._namespace = Namespace(self.superblock.salt, self.files.handles.in_use, self.files.drop)
+        self._unused: list[int] = []  # orphans that may be reaped
+        self._closed = False
+        self.background_error: OSError | None = None
+        self._maintenance = Maintenance(self, flush_seconds, sync_seconds)
+        self.commits.on_change = self._maintenance.start
+        if not self.read_only:
+            self._reap_all()
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def _changed(self, events: Sequence[Event], raises_epoch: bool) -> None:
+        self.caches.touch(events)
+        if raises_epoch:
+            self.namespace_epoch += 1
+
+    def _change(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
+        return self.commits.run(operation, frees)
+
+    def _read(self, operation: Callable[[Transaction], T]) -> T:
+        """Run a function that only reads: on this thread's transaction, or on the committed state."""
+        return self.commits.read(operation)
+
+    def _stat(self, ws: Transaction, ino: int) -> Stat:
+        return self.files.stat(ws, ino, self.device)
+
+    def _answer(self, ino: int) -> Stat:
+        """Attributes of *ino*, from the cache where they are there."""
+        own = self.commits.own()
+        if own is not None:
+            return self._stat(own, ino)
+        found = self.caches.stats.get(ino)
+        if found is None:
+            clock = self.caches.clock
+            found = self._read(lambda ws: self._stat(ws, ino))
+            self.caches.keep_stat(clock, found)
+        return found
+
+    def _remembered(self, ino: int, remember: bool) -> None:
+        if remember:
+            self.files.handles.remember(ino)
+
+    # -- names ---------------------------------------------------------------------------------------------
+
+    def lookup(self, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        if remember:  # under the lock: else the inode could go between finding and counting it
+            with self.commits.lock:
+                ino = self._find(parent, name, caller)
+                self.files.handles.remember(ino)
+                return self._answer(ino)
+        return self._answer(self._find(parent, name, caller))
+
+    def _find(self, parent: int, name: bytes, caller: Caller) -> int:
+        caches = self.caches
+        if self.commits.own() is None and (caller.privileged or caller.checked):
+            ino = caches.names.get((parent, name))
+            if ino is not None:
+                return ino
+            clock = caches.clock
+            ino = self._read(lambda ws: self._namespace.find(ws, parent, name, caller))
+            if name not in (b".", b".."):
+                caches.keep_name(clock, parent, name, ino)
+            return ino
+        return self._read(lambda ws: self._namespace.find(ws, parent, name, caller))
+
+    def forget(self, ino: int, count: int = 1) -> None:
+        with self.commits.lock:
+            if self.files.handles.forget(ino, count) and not self.read_only and not self.files.handles.in_use(ino):
+                self._unused.append(ino)
+                self.caches.drop_stat(ino)
+                if len(self._unused) >= _REAP_AT and not self.commits.inside:
+                    self._reap()
+
+    def readlink(self, ino: int, caller: Caller = OWNER) -> bytes:
+        def operation(ws: Transaction) -> bytes:
+            inode = ws.inode(ino)
+            if inode.kind != stat_bits.S_IFLNK:
+                raise os_error(errno.EINVAL, reason=f"inode {ino} is no symbolic link")
+            return inode.target
+
+        target = self._read(operation)
+        self.files.accessed(ino)
+        return target
+
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int = 0, caller: Caller = OWNER, remember: bool = False
+    ) -> Stat:
+        kind = stat_bits.S_IFMT(mode) or _FILE
+        if kind not in _NODES:
+            raise os_error(errno.EPERM if kind == _DIRECTORY else errno.EINVAL, name, reason=f"mode {mode:#o}")
+        if kind in _DEVICES and not (caller.privileged or caller.uid == 0):
+            raise os_error(errno.EPERM, name, reason="only root makes devices")
+
+        def operation(ws: Transaction) -> Stat:
+            made = self._namespace.make(ws, parent, name, kind | mode & 0o7777, caller)
+            if kind == _FILE:
+                self.files.prepare(made, 0)
+            elif kind in _DEVICES:
+                made.rdev = rdev
+            self._remembered(made.ino, remember)
+            return self._stat(ws, made.ino)
+
+        return self._change(operation)
+
+    def mkdir(
+        self, parent: int, name: bytes, mode: int = 0o777, caller: Caller = OWNER, remember: bool = False
+    ) -> Stat:
+        def operation(ws: Transaction) -> Stat:
+            made = self._namespace.make(ws, parent, name, _DIRECTORY | mode & 0o1777, caller)
+            self._remembered(made.ino, remember)
+            return self._stat(ws, made.ino)
+
+        return self._change(operation)
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        def operation(ws: Transaction) -> Stat:
+            made = self._namespace.symlink(ws, parent, name, target, caller)
+            self._remembered(made.ino, remember)
+            return self._stat(ws, made.ino)
+
+        return self._change(operation)
+
+    def link(self, ino: int, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        def operation(ws: Transaction) -> Stat:
+            self._namespace.link(ws, ino, parent, name, caller, self.files.linkable(ino))
+            self._remembered(ino, remember)
+            return self._stat(ws, ino)
+
+        return self._change(operation)
+
+    def unlink(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
+        self._change(lambda ws: self._namespace.unlink(ws, parent, name, caller), frees=True)
+
+    def rmdir(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
+        self._change(lambda ws: self._namespace.rmdir(ws, parent, name, caller), frees=True)
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0, caller: Caller = OWNER
+    ) -> None:
+        self._change(lambda ws: self._namespace.rename(ws, parent, name, new_parent, new_name, flags, caller))
+
+    # -- attributes ----------------------------------------------------------------------------------------
+
+    def getattr(self, ino: int, handle: int | None = None, caller: Caller = OWNER) -> Stat:
+        return self._answer(ino if handle is None else self.files.handles.get(handle).ino)
+
+    def setattr(self, ino: int, changes: SetAttr, handle: int | None = None, caller: Caller = OWNER) -> Stat:
+        opened = None if handle is None else self.files.handles.get(handle)
+        target = ino if opened is None else opened.ino
+
+        def operation(ws: Transaction) -> Stat:
+            if changes.size is not None:
+                self.files.resize(ws, target, changes.size, caller, opened)
+            if changes != SetAttr(size=changes.size):
+                self.files.settle(ws, target)
+                attributes.set_attributes(ws, target, changes, caller)
+                self.files.forget_access(target, changes)
+            return self._stat(ws, target)
+
+        return self._change(operation, frees=changes.size is not None)
+
+    def access(self, ino: int, mask: int, caller: Caller = OWNER) -> None:
+        def operation(ws: Transaction) -> None:
+            inode = ws.inode(ino)
+            if mask & os.W_OK and self.read_only and inode.kind in (_FILE, _DIRECTORY, stat_bits.S_IFLNK):
+                raise os_error(errno.EROFS)
+            if mask & 7:
+                access.require(inode, caller, mask & 7, xattrs.get(ws, inode, acl.ACCESS_XATTR))
+
+        self._read(operation)
+
+    def getxattr(self, ino: int, name: bytes, caller: Caller = OWNER) -> bytes:
+        return self._read(lambda ws: attributes.get_xattr(ws, ws.inode(ino), name, caller))
+
+    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0, caller: Caller = OWNER) -> None:
+        self._change(lambda ws: attributes.set_xattr(ws, ino, name, bytes(value), flags, caller))
+
+    def listxattr(self, ino: int, caller: Caller = OWNER) -> list[bytes]:
+        return self._read(lambda ws: attributes.list_xattrs(ws, ws.inode(ino), caller))
+
+    def removexattr(self, ino: int, name: bytes, caller: Caller = OWNER) -> None:
+        self._change(lambda ws: attributes.remove_xattr(ws, ino, name, caller))
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    def open(self, ino: int, flags: int, caller: Caller = OWNER) -> int:
+        checked_flags(flags, self.read_only)
+        if not flags & os.O_TRUNC:
+            with self.commits.lock:  # else the inode could go before the handle holds it
+                return self._read(lambda ws: self.files.open(ws, ino, flags, caller))
+        return self._change(lambda ws: self.files.open(ws, ino, flags, caller))
+
+    def create(
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        flags: int,
+        caller: Caller = OWNER,
+        remember: bool = False,
+        block_size: int = 0,
+    ) -> tuple[Stat, int]:
+        checked_flags(flags, self.read_only)
+        self.files.check_block_size(block_size)
+
+        def operation(ws: Transaction) -> tuple[Stat, int]:
+            try:
+                ino = self._namespace.find(ws, parent, name, caller)
+            except FileNotFoundError:
+                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller)
+                self.files.prepare(made, block_size)
+                handle = self.files.add(OpenFile(made.ino, flags, caller))
+                ino = made.ino
+            else:
+                if flags & os.O_EXCL:
+                    raise os_error(errno.EEXIST, name)
+                handle = self.files.open(ws, ino, flags, caller)
+            self._remembered(ino, remember)
+            return self._stat(ws, ino), handle
+
+        return self._change(operation)
+
+    def tmpfile(
+        self, parent: int, mode: int, flags: int, caller: Caller = OWNER, remember: bool = False
+    ) -> tuple[Stat, int]:
+        checked_flags(flags, self.read_only)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            raise os_error(errno.EINVAL, reason="a file without a name is opened for writing")
+
+        def operation(ws: Transaction) -> tuple[Stat, int]:
+            directory = ws.inode(parent)
+            require_directory(directory, b"")
+            require_access(ws, directory, caller, access.WRITE | access.EXECUTE)
+            made = self._namespace.new_inode(ws, directory, _FILE | mode & 0o7777, caller)
+            made.nlink = 0
+            self.files.prepare(made, 0)
+            orphans.add(ws, made.ino)
+            handle = self.files.add(OpenFile(made.ino, flags, caller, linkable=not flags & os.O_EXCL))
+            self._remembered(made.ino, remember)
+            return self._stat(ws, made.ino), handle
+
+        return self._change(operation)
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        return self.files.read(handle, size, offset)
+
+    def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        return self.files.write(handle, data, offset)
+
+    def tell_end(self, handle: int) -> int:
+        return self._answer(self.files.handles.get(handle).ino).st_size
+
+    def flush(self, handle: int, lock_owner: int = 0) -> None:
+        opened = self.files.handles.get(handle)
+        self.files.locks.release_owner(opened.ino, lock_owner)
+
+    def release(self, handle: int) -> None:
+        if self.files.handles.get(handle).directory:
+            raise os_error(errno.EISDIR, reason=f"handle {handle} is a directory's")
+        self._release(handle)
+
+    def _release(self, handle: int) -> None:
+        with self.commits.lock:
+            opened = self.files.release(handle)
+            if self.read_only or self.files.handles.in_use(opened.ino):
+                return
+            self._unused.append(opened.ino)
+            if not self.commits.inside:
+                self._reap()
+
+    def fsync(self, handle: int, data_only: bool = False) -> None:
+        self.files.handles.get(handle)
+        self.syncfs()
+
+    def lseek(self, handle: int, offset: int, whence: int) -> int:
+        return self.files.seek(handle, offset, whence)
+
+    def fallocate(self, handle: int, mode: int, offset: int, length: int) -> None:
+        self._change(lambda ws: self.files.allocate(ws, handle, mode, offset, length))
+
+    def copy_file_range(
+        self, source: int, source_offset: int, target: int, target_offset: int, length: int, flags: int = 0
+    ) -> int:
+        if flags:
+            raise os_error(errno.EINVAL, reason=f"copy_file_range has no flags; got {flags:#x}")
+        return self._change(lambda ws: self.files.copy_range(ws, source, source_offset, target, target_offset, length))
+
+    # -- directories ---------------------------------------------------------------------------------------
+
+    def opendir(self, ino: int, caller: Caller = OWNER) -> int:
+        def operation(ws: Transaction) -> int:
+            directory = ws.inode(ino)
+            require_directory(directory, b"")
+            require_access(ws, directory, caller, access.READ)
+            return self.files.add(OpenFile(ino, os.O_RDONLY, caller, directory=True))
+
+        with self.commits.lock:
+            return self._read(operation)
+
+    def readdir(self, handle: int, offset: int = 0, count: int = 1024) -> list[DirEntry]:
+        opened = self.files.directory(handle)
+        return self._read(lambda ws: self._entries(ws, opened.ino, offset, count))
+
+    def _entries(self, ws: Transaction, ino: int, offset: int, count: int) -> list[DirEntry]:
+        directory = ws.inode(ino)
+        found: list[DirEntry] = []
+        if offset < DOT_OFFSET:
+            found.append(DirEntry(b".", ino, _DIRECTORY, DOT_OFFSET))
+        if offset < DOTDOT_OFFSET:
+            parent = directory.parents[0][0] if directory.parents else ino
+            found.append(DirEntry(b"..", parent, _DIRECTORY, DOTDOT_OFFSET))
+        found = found[:count]
+        if len(found) < count:
+            found += directories.list_from(ws, directory, max(offset, DOTDOT_OFFSET), count - len(found))
+        return found
+
+    def readdirplus(
+        self, handle: int, offset: int = 0, count: int = 1024, remember: bool = False
+    ) -> list[tuple[DirEntry, Stat]]:
+        opened = self.files.directory(handle)
+
+        def operation(ws: Transaction) -> list[tuple[DirEntry, Stat]]:
+            entries = self._entries(ws, opened.ino, offset, count)
+            found = [(entry, self._stat(ws, entry.ino)) for entry in entries]
+            for entry in entries if remember else ():
+                if entry.name not in (b".", b".."):
+                    self.files.handles.remember(entry.ino)
+            return found
+
+        if not remember:
+            return self._read(operation)
+        with self.commits.lock:
+            return self._read(operation)
+
+    def releasedir(self, handle: int) -> None:
+        self.files.directory(handle)
+        self._release(handle)
+
+    def fsyncdir(self, handle: int, data_only: bool = False) -> None:
+        self.files.directory(handle)
+        self.syncfs()
+
+    def list_names(self, ino: int, caller: Caller = OWNER) -> Sequence[bytes]:
+        return self._listed(ino, caller, self.caches.listings, self._all_names, self.caches.keep_listing)
+
+    def list_entries(self, ino: int, caller: Caller = OWNER) -> Sequence[DirEntry]:
+        return self._listed(ino, caller, self.caches.entries, self._all_entries, self.caches.keep_entries)
+
+    def _listed(
+        self,
+        ino: int,
+        caller: Caller,
+        cache: dict[int, tuple[T, ...]],
+        load: Callable[[Transaction, int], tuple[T, ...]],
+        keep: Callable[[int, int, tuple[T, ...]], None],
+    ) -> tuple[T, ...]:
+        self._require_listing(ino, caller, access.READ)
+        if self.commits.own() is not None:
+            return self._read(lambda ws: load(ws, ino))
+        found = cache.get(ino)
+        if found is None:
+            clock = self.caches.clock
+            found = self._read(lambda ws: load(ws, ino))
+            keep(clock, ino, found)
+        return found
+
+    def _require_listing(self, ino: int, caller: Caller, mask: int) -> None:
+        if not (caller.privileged or caller.checked):
+            self._read(lambda ws: require_access(ws, ws.inode(ino), caller, mask))
+
+    def _all_names(self, ws: Transaction, ino: int) -> tuple[bytes, ...]:
+        directory = ws.inode(ino)
+        require_directory(directory, b"")
+        return tuple(directories.names(ws, directory))
+
+    def _all_entries(self, ws: Transaction, ino: int) -> tuple[DirEntry, ...]:
+        directory = ws.inode(ino)
+        require_directory(directory, b"")
+        return tuple(directories.list_from(ws, directory, DOTDOT_OFFSET, directory.size))
+
+    def list_stats(self, ino: int, caller: Caller = OWNER) -> Sequence[tuple[DirEntry, Stat]]:
+        caches = self.caches
+        clock = caches.clock
+        plain = self.commits.own() is None
+        kept = caches.listings_plus.get(ino)
+        if kept is not None and plain and kept[0] == clock and (caller.privileged or caller.checked):
+            return kept[1]
+        self._require_listing(ino, caller, access.EXECUTE)
+        entries = self.list_entries(ino, caller)
+        stats = caches.stats
+        found = tuple((entry, (plain and stats.get(entry.ino)) or self._answer(entry.ino)) for entry in entries)
+        if plain:
+            caches.keep_listing_plus(clock, ino, found)
+        return found
+
+    # -- advisory locks ------------------------------------------------------------------------------------
+
+    def getlk(self, handle: int, owner: int, lock: Lock) -> Lock | None:
+        return self.files.locks.conflict(*self.files.lock_owner(handle, owner, False), lock)
+
+    def setlk(self, handle: int, owner: int, lock: Lock, timeout: float | None = 0, ofd: bool = False) -> None:
+        self._check_wait(timeout)
+        self.files.set_lock(handle, owner, lock, timeout, ofd)
+
+    def flock(self, handle: int, kind: LockKind, timeout: float | None = 0) -> None:
+        self._check_wait(timeout)
+        self.files.locks.set_whole(self.files.handles.get(handle).ino, handle, kind, timeout)
+
+    def _check_wait(self, timeout: float | None) -> None:
+        if timeout != 0 and self.commits.own() is not None:
+            raise os_error(errno.EDEADLK, reason="a wait inside a transaction would keep the others from giving way")
+
+    # -- the whole -----------------------------------------------------------------------------------------
+
+    def statfs(self, ino: int = ROOT) -> StatFS:
+        return self._read(lambda ws: space.statfs(ws, self.committed, self.read_only))
+
+    def syncfs(self) -> None:
+        if self.read_only:
+            return
+        self.commits.sync()
+        self.collect()
+
+    def collect(self) -> int:
+        """Give blocks back that were freed durably and that nobody can still see; how many. Nothing is synced."""
+        found = 0
+        with self.commits.lock:
+            while not self.commits.inside and (some := collecting.collect(self.committed)):
+                found += some
+        return found
+
+    def path_of(self, ino: int) -> bytes:
+        return self._read(lambda ws: links.path_of(ws, ino))
+
+    def transaction(self, timeout: float | None = None) -> AbstractContextManager[None]:
+        if self.read_only:
+            raise os_error(errno.EROFS)
+        return self.commits.transaction(timeout)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        return self.commits.observe(observer)
+
+    def flush_behind(self) -> None:
+        """Commit what is buffered, unless somebody is at it; for the maintenance thread."""
+        if self.commits.buffers:
+            self._behind(self._flush_if_free)
+
+    def sync_behind(self) -> None:
+        """Make what is committed durable, and give freed blocks back; for the maintenance thread."""
+        metadata = self.committed.stores.metadata
+        if self.committed.version > metadata.durable_version:
+            self._behind(metadata.sync)  # without the lock: nobody waits for the disk
+        if self.committed.counters.pending_head:
+            self._behind(self._collect_if_free)
+
+    def _behind(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+            self.background_error = None
+        except OSError as error:
+            self.background_error = error
+
+    def _flush_if_free(self) -> None:
+        """Flush, unless a transaction goes on; who commits next flushes anyway."""
+        if self.commits.lock.acquire(blocking=False):
+            try:
+                if not self.commits.inside:
+                    self.commits.flush()
+            finally:
+                self.commits.lock.release()
+
+    def _collect_if_free(self) -> None:
+        if self.commits.lock.acquire(blocking=False):
+            try:
+                collecting.collect(self.committed)
+            finally:
+                self.commits.lock.release()
+
+    def close(self) -> None:
+        self._maintenance.stop()
+        with self.commits.lock:
+            if self._closed:
+                return
+            if self.commits.inside:
+                raise os_error(errno.EBUSY, reason="a transaction is open")
+            try:
+                if not self.read_only:
+                    self._close_writer()
+            finally:
+                self._closed = self.commits.closed = True
+                self.committed.close()
+
+    def _close_writer(self) -> None:
+        for handle in self.files.handles.handles():
+            self.files.release(handle)
+        self.commits.flush()
+        self._reap_all()
+        self.files.store_access_times()
+        self.commits.sync()
+        self.collect()
+
+    # -- orphans -------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        """Take away what nobody uses any more; outside a caller's transaction, under the lock."""
+        unused, self._unused = self._unused, []
+        if self._read(lambda ws: any(orphans.contains(ws, ino) for ino in unused)):
+
+            def operation(ws: Transaction) -> None:
+                for ino in unused:
+                    self._namespace.reap(ws, ino)
+
+            self._change(operation, frees=True)
+
+    def _reap_all(self) -> None:
+        self._unused = self._read(lambda ws: orphans.numbers(ws))
+        while self._unused:
+            rest = self._unused[_REAP_AT:]
+            del self._unused[_REAP_AT:]
+            self._reap()
+            self._unused += rest
+
+    # -- several steps in one ------------------------------------------------------------------------------
+
+    def read_file(self, ino: int, size: int = -1, offset: int = 0, caller: Caller = OWNER) -> bytes:
+        return self.files.read_inode(ino, size, offset, caller)
+
+    def write_file(
+        self,
+        parent: int,
+        name: bytes,
+        data: bytes | bytearray | memoryview,
+        mode: int = 0o666,
+        caller: Caller = OWNER,
+        exclusive: bool = False,
+    ) -> Stat:
+        def operation(ws: Transaction) -> Stat:
+            found = directories.find(ws, ws.inode(parent), name, self.superblock.salt)
+            if found is None:
+                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller)
+                self.files.prepare(made, 0)
+                ino = made.ino
+            elif exclusive:
+                raise os_error(errno.EEXIST, name)
+            else:
+                ino = self._namespace.find(ws, parent, name, caller)
+            self.files.replace(ws, ino, data, caller)
+            return self._stat(ws, ino)
+
+        return self._change(operation)

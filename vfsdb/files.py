@@ -1,0 +1,427 @@
+"""Open files: what handles read and write, the buffers of dirty data, access times, locks, the fate of contents.
+
+Invariants
+----------
+* Dirty data belongs to the inode: every handle, stat and read sees it at once (inside a caller's transaction: that
+  thread's alone).
+* An access time is never a commit of its own: it is kept here and goes into the inode's next one, or at close.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from typing import Final
+
+from vfsdb import access, attributes, content, copying, flushing, holes, xattrs
+from vfsdb.caches import Caches
+from vfsdb.commits import BUFFERED_BYTES_MAX, Commits, Written
+from vfsdb.database import StaleBlockError
+from vfsdb.errors import CorruptionError, os_error
+from vfsdb.handles import Handles, OpenFile
+from vfsdb.interface import (
+    FALLOC_KEEP_SIZE,
+    FALLOC_PUNCH_HOLE,
+    FALLOC_ZERO_RANGE,
+    FILE_BYTES_MAX,
+    Caller,
+    Event,
+    Lock,
+    SetAttr,
+    Stat,
+)
+from vfsdb.locks import LockTable, Owner
+from vfsdb.namespace import require_access
+from vfsdb.records import Inode, Superblock
+from vfsdb.transaction import Transaction, coarse_time_ns
+from vfsdb.writeset import WriteSet
+
+_DIRECTORY: Final = stat_bits.S_IFDIR
+_FILE: Final = stat_bits.S_IFREG
+_DAY_NS: Final = 86400 * 10**9
+_ACCESS_TIMES_MAX: Final = 1 << 16
+_READS_MAX: Final = 8  # how often a read begins again because its blocks were replaced meanwhile
+BLOCK_BYTES_MIN, BLOCK_BYTES_MAX = 4096, 4 << 20
+
+
+class Files:
+    """The open files of one filesystem, and what regular files do."""
+
+    def __init__(self, commits: Commits, caches: Caches, superblock: Superblock, atime: str) -> None:
+        if atime not in ("relatime", "noatime", "strictatime"):
+            raise os_error(errno.EINVAL, reason=f"atime={atime!r}; it is relatime, noatime or strictatime")
+        self._commits = commits
+        self._caches = caches
+        self._superblock = superblock
+        self._atime = atime
+        self.handles = Handles()
+        self.locks = LockTable()
+        self._accessed: dict[int, int] = {}  # ino -> access time that no commit has yet
+        commits.on_roll_back = self._close_all
+
+    # -- attributes ----------------------------------------------------------------------------------------
+
+    def stat(self, ws: WriteSet, ino: int, device: int) -> Stat:
+        """Attributes, with what is buffered."""
+        inode = self.usable(ws, ino)
+        found = attributes.stat_of(inode, device, self._superblock.block_size)
+        written = self._commits.written(ino)
+        if written is not None:
+            size, now = written.buffer.size, written.time_ns
+            found = found._replace(
+                st_size=size,
+                st_mtime_ns=max(now, inode.mtime_ns),
+                st_ctime_ns=max(now, inode.ctime_ns),
+                st_mode=access.mode_after_write(inode.mode) if written.drops_setuid else inode.mode,
+            )
+        accessed = self._accessed.get(ino)
+        if accessed is not None and accessed > inode.atime_ns:
+            found = found._replace(st_atime_ns=accessed)
+        return found
+
+    def usable(self, ws: WriteSet, ino: int) -> Inode:
+        """The inode, where it has a name or somebody uses it. ESTALE."""
+        inode = ws.inode(ino)
+        if not inode.nlink and not self.handles.in_use(ino):
+            raise os_error(errno.ESTALE, reason=f"inode {ino} was removed")
+        return inode
+
+    def accessed(self, ino: int, inode: Inode | None = None) -> None:
+        """Something read *ino*: its access time follows, as the atime option says."""
+        if self._atime == "noatime" or self._commits.read_only:
+            return
+        now = coarse_time_ns()
+        if inode is None:
+            inode = self._commits.committed.read(lambda ws: ws.inode(ino))
+        last = max(inode.atime_ns, self._accessed.get(ino, inode.atime_ns))
+        if self._atime == "strictatime" or last <= max(inode.mtime_ns, inode.ctime_ns) or now - last > _DAY_NS:
+            if len(self._accessed) >= _ACCESS_TIMES_MAX:
+                self._accessed.pop(next(iter(self._accessed)))
+            self._accessed[ino] = now
+            self._caches.drop_stat(ino)
+
+    def forget_access(self, ino: int, changes: SetAttr) -> None:
+        """An explicit access time was set."""
+        if changes.atime_ns is not None:
+            self._accessed.pop(ino, None)
+
+    def store_access_times(self) -> None:
+        """One commit with every access time that no commit has."""
+        accessed, self._accessed = self._accessed, {}
+
+        def operation(ws: Transaction) -> None:
+            for ino, time_ns in accessed.items():
+                if ws.exists(ino):
+                    ws.edit(ino).atime_ns = time_ns
+
+        if accessed:
+            self._commits.run(operation)
+
+    # -- opening and closing -------------------------------------------------------------------------------
+
+    def check_block_size(self, block_size: int) -> None:
+        """EINVAL unless 0 or a power of two from 4 KiB to 4 MiB."""
+        if block_size and not (BLOCK_BYTES_MIN <= block_size <= BLOCK_BYTES_MAX and block_size & (block_size - 1) == 0):
+            raise os_error(
+                errno.EINVAL,
+                reason=f"block size {block_size}; it is a power of two from {BLOCK_BYTES_MIN} to {BLOCK_BYTES_MAX}",
+            )
+
+    def prepare(self, made: Inode, block_size: int) -> None:
+        """Make a new inode an empty regular file."""
+        made.block_size = block_size or self._superblock.block_size
+        made.inline = b""
+
+    def add(self, opened: OpenFile) -> int:
+        """A handle; one that was opened inside a caller's transaction dies if that rolls back."""
+        handle = self.handles.add(opened)
+        self._commits.opened(handle)
+        return handle
+
+    def open(self, ws: Transaction, ino: int, flags: int, caller: Caller) -> int:
+        """Open an existing inode; with O_TRUNC *ws* is one that writes."""
+        inode = self.usable(ws, ino)
+        mode = flags & os.O_ACCMODE
+        writes = mode != os.O_RDONLY or flags & os.O_TRUNC
+        if inode.kind == stat_bits.S_IFLNK:
+            raise os_error(errno.ELOOP, reason=f"inode {ino} is a symbolic link")
+        if inode.kind == _DIRECTORY:
+            raise os_error(errno.EISDIR, reason=f"inode {ino} is a directory")
+        if inode.kind != _FILE:
+            raise os_error(errno.ENXIO, reason=f"inode {ino} is a device, fifo or socket: only a kernel opens it")
+        mask = (access.READ if mode != os.O_WRONLY else 0) | (access.WRITE if writes else 0)
+        require_access(ws, inode, caller, mask)
+        if flags & getattr(os, "O_NOATIME", 0):
+            access.require_owner(inode, caller)
+        if flags & os.O_TRUNC:
+            self.resize(ws, ino, 0, caller, None, checked=True)
+        return self.add(OpenFile(ino, flags & ~os.O_TRUNC, caller))
+
+    def release(self, handle: int) -> OpenFile:
+        """Close; what was written through the handle is committed."""
+        opened = self.handles.get(handle)
+        try:
+            if opened.dirty and opened.ino in self._commits.buffers:
+                self._commits.flush()
+        finally:
+            self.handles.remove(handle)
+            if self.locks:
+                self.locks.release_handle(opened.ino, handle)
+        return opened
+
+    def _close_all(self, handles: list[int]) -> None:
+        """The transaction that opened *handles* was rolled back."""
+        for handle in handles:
+            if self.handles.holds(handle):
+                opened = self.handles.remove(handle)
+                self.locks.release_handle(opened.ino, handle)
+
+    def linkable(self, ino: int) -> bool:
+        """Whether *ino* is open by O_TMPFILE without O_EXCL."""
+        return self.handles.linkable(ino)
+
+    def directory(self, handle: int) -> OpenFile:
+        """The open directory behind *handle*. EBADF, ENOTDIR."""
+        opened = self.handles.get(handle)
+        if not opened.directory:
+            raise os_error(errno.ENOTDIR, reason=f"handle {handle} is an open file")
+        return opened
+
+    def drop(self, ws: WriteSet, ino: int) -> None:
+        """Free an inode and all it holds."""
+        inode = ws.inode(ino)
+        if inode.kind == _FILE:
+            flushing.drop(ws, ino)
+        xattrs.drop(ws, ino)
+        ws.drop_inode(ino)
+        self._accessed.pop(ino, None)
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def _reading(self, handle: int) -> OpenFile:
+        opened = self.handles.get(handle)
+        if opened.flags & os.O_ACCMODE == os.O_WRONLY:
+            raise os_error(errno.EBADF, reason=f"handle {handle} is open for writing alone")
+        if opened.directory:
+            raise os_error(errno.EISDIR, reason=f"handle {handle} is a directory's")
+        return opened
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        """What `FileSystem.read` does."""
+        opened = self._reading(handle)
+        if size < 0 or offset < 0:
+            raise os_error(errno.EINVAL, reason=f"read of {size} bytes at offset {offset}")
+        return self._read(opened.ino, size, offset, not opened.flags & getattr(os, "O_NOATIME", 0))
+
+    def read_inode(self, ino: int, size: int, offset: int, caller: Caller) -> bytes:
+        """Read without a handle."""
+        if offset < 0:
+            raise os_error(errno.EINVAL, reason=f"read at offset {offset}")
+        inode = self._commits.read(lambda ws: self._readable(ws, ino, caller))
+        return self._read(ino, FILE_BYTES_MAX if size < 0 else size, offset, True, inode)
+
+    def _readable(self, ws: Transaction, ino: int, caller: Caller) -> Inode:
+        inode = self.usable(ws, ino)
+        require_file(inode)
+        require_access(ws, inode, caller, access.READ)
+        return inode
+
+    def _read(self, ino: int, size: int, offset: int, notes_access: bool, inode: Inode | None = None) -> bytes:
+        commits = self._commits
+        if notes_access and size:
+            self.accessed(ino, inode)
+        for _ in range(_READS_MAX):
+            own = commits.own()
+            if own is not None:
+                return content.read(own, own.inode(ino), commits.buffer(ino), size, offset)
+            if ino in commits.buffers:
+                with commits.committed.lock:  # a buffer changes under this lock
+                    buffer = commits.buffer(ino)
+                    if buffer is not None:
+                        reader = commits.committed.reader()
+                        return content.read(reader, reader.inode(ino), buffer, size, offset)
+            reader = commits.committed.reader()
+            try:
+                return content.read(reader, reader.inode(ino), None, size, offset)
+            except StaleBlockError:
+                commits.committed.refresh()
+        raise CorruptionError(f"inode {ino}: its blocks near offset {offset} are not those its map was written for")
+
+    def seek(self, handle: int, offset: int, whence: int) -> int:
+        """os.SEEK_DATA and os.SEEK_HOLE."""
+        ino = self.handles.get(handle).ino
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise os_error(errno.EINVAL, reason=f"whence {whence}; the caller keeps the position itself")
+        find = holes.seek_data if whence == os.SEEK_DATA else holes.seek_hole
+        with self._commits.committed.lock:
+            return self._commits.read(lambda ws: find(ws, ws.inode(ino), self._commits.buffer(ino), offset))
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def _writing(self, handle: int) -> OpenFile:
+        opened = self.handles.get(handle)
+        if opened.flags & os.O_ACCMODE == os.O_RDONLY:
+            raise os_error(errno.EBADF, reason=f"handle {handle} is open for reading alone")
+        return opened
+
+    def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        """What `FileSystem.write` does: into the buffer."""
+        commits = self._commits
+        opened = self._writing(handle)
+        if type(data) is memoryview and (data.itemsize != 1 or not data.contiguous):
+            data = bytes(data)
+        size = len(data)
+        if offset < 0:
+            raise os_error(errno.EINVAL, reason=f"write at offset {offset}")
+        if not size:
+            return 0
+        with commits.lock:
+            commits.check_writable()
+            written = commits.buffers.get(opened.ino)
+            if written is None:
+                written = self._new_buffer(opened.ino)
+            buffer = written.buffer
+            with commits.committed.lock:
+                before = buffer.held_bytes
+                buffer.write(data, buffer.size if opened.flags & os.O_APPEND else offset)
+                commits.buffered_bytes += buffer.held_bytes - before
+                written.time_ns = coarse_time_ns()
+                self._caches.drop_stat(opened.ino)
+            if not opened.dirty or not written.drops_setuid:
+                opened.dirty = True
+                if not _privileged(opened.caller):
+                    written.drops_setuid = True
+            if commits.buffered_bytes > BUFFERED_BYTES_MAX // 2:
+                commits.flush()
+        return size
+
+    def _new_buffer(self, ino: int) -> Written:
+        return self._commits.add_buffer(ino)
+
+    def settle(self, ws: Transaction, ino: int) -> None:
+        """Put what is buffered of *ino* into *ws*, before its attributes or its content change otherwise."""
+        self._commits.settle_into(ws, ino)
+
+    def resize(
+        self, ws: Transaction, ino: int, size: int, caller: Caller, opened: OpenFile | None, checked: bool = False
+    ) -> None:
+        """Cut or grow. EISDIR, EINVAL, EFBIG, EACCES."""
+        inode = ws.inode(ino)
+        if inode.kind != _FILE:
+            raise os_error(errno.EISDIR if inode.kind == _DIRECTORY else errno.EINVAL, reason=f"inode {ino} is no file")
+        if size < 0 or size > FILE_BYTES_MAX:
+            raise os_error(errno.EINVAL if size < 0 else errno.EFBIG, reason=f"size {size}")
+        if opened is not None and not opened.writable:
+            raise os_error(errno.EINVAL, reason="the handle is open for reading alone")
+        if opened is None and not checked:
+            require_access(ws, inode, caller, access.WRITE)
+        self.settle(ws, ino)
+        flushing.truncate(ws, ino, None, size, self._superblock.inline_max)
+        self._modified(ws, ino, caller)
+
+    @staticmethod
+    def _modified(ws: Transaction, ino: int, caller: Caller) -> None:
+        inode = ws.edit(ino)
+        inode.mtime_ns = inode.ctime_ns = ws.now_ns
+        if not _privileged(caller):
+            inode.mode = access.mode_after_write(inode.mode)
+        ws.events.append(Event(ino, content=True))
+
+    def replace(self, ws: Transaction, ino: int, data: bytes | bytearray | memoryview, caller: Caller) -> None:
+        """Make *data* the whole content."""
+        inode = ws.inode(ino)
+        require_file(inode)
+        require_access(ws, inode, caller, access.WRITE)
+        self._commits.discard(ino)
+        self._store_whole(ws, ino, data)
+        self._modified(ws, ino, caller)
+
+    def _store_whole(self, ws: Transaction, ino: int, data: bytes | bytearray | memoryview) -> None:
+        inline_max = self._superblock.inline_max
+        inode = ws.edit(ino)
+        if inode.size or inode.inline is None:
+            flushing.truncate(ws, ino, None, 0, inline_max)
+        if len(data) <= inline_max and inode.inline is not None:
+            inode.inline = bytes(data)
+            inode.size = len(inode.inline)
+        else:
+            buffer = content.new_buffer(inode)
+            buffer.write(data, 0)
+            flushing.flush(ws, ino, buffer, inline_max)
+
+    def allocate(self, ws: Transaction, handle: int, mode: int, offset: int, length: int) -> None:
+        """fallocate(2)."""
+        opened = self._writing(handle)
+        keeps = bool(mode & FALLOC_KEEP_SIZE)
+        kind = mode & ~FALLOC_KEEP_SIZE
+        if kind not in (0, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE) or (kind == FALLOC_PUNCH_HOLE and not keeps):
+            raise os_error(errno.EOPNOTSUPP, reason=f"fallocate mode {mode:#x}")
+        if offset < 0 or length <= 0:
+            raise os_error(errno.EINVAL, reason=f"fallocate of {length} bytes at {offset}")
+        if offset + length > FILE_BYTES_MAX:
+            raise os_error(errno.EFBIG, reason=f"a file ends at {FILE_BYTES_MAX} bytes")
+        self.settle(ws, opened.ino)
+        inline_max = self._superblock.inline_max
+        if kind == FALLOC_PUNCH_HOLE:
+            holes.punch_hole(ws, opened.ino, offset, length)
+        elif kind == FALLOC_ZERO_RANGE:
+            holes.zero_range(ws, opened.ino, offset, length, keeps, inline_max)
+        else:
+            holes.reserve(ws, opened.ino, offset, length, keeps, inline_max)
+        self._modified(ws, opened.ino, opened.caller)
+
+    def copy_range(
+        self, ws: Transaction, source: int, source_offset: int, target: int, target_offset: int, length: int
+    ) -> int:
+        """copy_file_range(2)."""
+        reading, writing = self._reading(source), self._writing(target)
+        if min(source_offset, target_offset, length) < 0:
+            raise os_error(errno.EINVAL, reason="negative offset or length")
+        if writing.flags & os.O_APPEND:
+            raise os_error(errno.EBADF, reason="the target is open for appending")
+        if reading.ino == writing.ino and abs(source_offset - target_offset) < length:
+            raise os_error(errno.EINVAL, reason="the ranges overlap in one file")
+        self.settle(ws, reading.ino)
+        self.settle(ws, writing.ino)
+        done = copying.copy_range(
+            ws, reading.ino, source_offset, writing.ino, target_offset, length, self._superblock.inline_max
+        )
+        if done:
+            self._modified(ws, writing.ino, writing.caller)
+        return done
+
+    # -- locks ---------------------------------------------------------------------------------------------
+
+    def lock_owner(self, handle: int, owner: int, ofd: bool) -> tuple[int, Owner]:
+        """Inode and owner of a range lock."""
+        return self.handles.get(handle).ino, Owner(handle, True) if ofd else Owner(owner)
+
+    def set_lock(self, handle: int, owner: int, lock: Lock, timeout: float | None, ofd: bool) -> None:
+        """fcntl(2): a read lock needs a readable handle, a write lock a writable one."""
+        opened = self.handles.get(handle)
+        if (lock.kind == 1 and not opened.readable) or (lock.kind == 2 and not opened.writable):
+            raise os_error(errno.EBADF, reason=f"a lock of kind {lock.kind!r} needs a handle of that mode")
+        ino, holder = self.lock_owner(handle, owner, ofd)
+        self.locks.set_range(ino, handle, holder, lock, timeout)
+
+
+_KIND_ERRORS: Final = {_DIRECTORY: errno.EISDIR, stat_bits.S_IFLNK: errno.ELOOP}
+
+
+def require_file(inode: Inode) -> None:
+    """EISDIR, ELOOP or EINVAL for anything but a regular file."""
+    if inode.kind != _FILE:
+        raise os_error(_KIND_ERRORS.get(inode.kind, errno.EINVAL), reason=f"inode {inode.ino} is no regular file")
+
+
+def checked_flags(flags: int, read_only: bool) -> None:
+    """EROFS for a writing open of a read-only filesystem, EINVAL for a mode that does not exist."""
+    if flags & os.O_ACCMODE == os.O_ACCMODE:
+        raise os_error(errno.EINVAL, reason=f"open flags {flags:#o}")
+    if read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & (os.O_TRUNC | os.O_CREAT)):
+        raise os_error(errno.EROFS)
+
+
+def _privileged(caller: Caller) -> bool:
+    return caller.privileged or caller.uid == 0
