@@ -58,16 +58,18 @@ class BlockWriter:
             extents.free(self._write_set, self._ino, [extents.clip(entry, index, index + 1)])
             entry = None
         found = extents.layers_of(extents.clip(entry, index, index + 1) if entry else None, self._block_size)
-        base, _ = layers.hide(found, hidden)
+        base: Sequence[Layer] = layers.hide(found, hidden)[0] if hidden else found
         pages = 0
         for start, part in parts:
             pages |= layers.pages_of(start, start + len(part), self._page)
-        left, _ = layers.hide(base, pages)
+        left = layers.hide(base, pages)[0]
         every = pages | layers.shown(left)
         if whole or 2 * pages.bit_count() > every.bit_count() or layers.wasteful(left, pages.bit_count()):
             pages, left = every, []
-        stay = {layer.key for layer in left}
-        gone = [layer for layer in found if layer.key not in stay]
+        gone: Sequence[Layer] = ()
+        if len(left) < len(found):
+            stay = {layer.key for layer in left}
+            gone = [layer for layer in found if layer.key not in stay]
         self._add(Change(index, self._assembled(base, pages, parts), pages, left, gone))
 
     def _assembled(self, base: Sequence[Layer], pages: int, parts: Parts) -> Part:

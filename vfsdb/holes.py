@@ -68,17 +68,19 @@ def _checked_seek(inode: Inode, buffer: Buffer | None, offset: int) -> int:
 
 def data_ranges(write_set: WriteSet, inode: Inode, buffer: Buffer | None, offset: int) -> Iterator[tuple[int, int]]:
     """Start and stop of data that ends behind *offset*, by start ascending, in patch pages; ranges may overlap."""
-    stored = ((start, stop) for start, stop, kind in _stored(write_set, inode, offset) if kind == "data")
     if buffer is None:
-        return stored
-    kept = buffer.kept
-    page = layers.page_bytes(inode.block_size)
-    shown = ((start, min(stop, kept)) for start, stop in stored if start < kept and min(stop, kept) > offset)
-    dirty = (
-        (start - start % page, min(stop + -stop % page, buffer.size))
-        for start, stop in buffer.ranges(offset - offset % page)
+        return ((start, stop) for start, stop, kind in _stored(write_set, inode, offset) if kind == "data")
+    size, kept, page = buffer.size, buffer.kept, layers.page_bytes(inode.block_size)
+    first = offset - offset % page
+    stored = (
+        (start, min(stop, kept))
+        for start, stop, kind in _stored(write_set, inode, first)
+        if kind == "data" and start < kept
     )
-    return merge(shown, dirty)
+    whole = (
+        (start - start % page, min(stop + -stop % page, size)) for start, stop in merge(stored, buffer.ranges(first))
+    )
+    return ((start, stop) for start, stop in whole if stop > offset)
 
 
 def _stored(write_set: WriteSet, inode: Inode, offset: int) -> Iterator[tuple[int, int, Kind]]:

@@ -95,22 +95,24 @@ def read(write_set: WriteSet, layers: Sequence[Layer], page: int, start: int, st
     pieces = []
     while start < stop:
         number = start // page
-        layer = next((layer for layer in layers if layer.shown >> number & 1), None)
-        until = min(stop, _row_end(layer, layers, number) * page)
-        if layer is None:
-            pieces.append(bytes(until - start))
+        for layer in layers:
+            if layer.shown >> number & 1:
+                until = min(stop, _row_end(layer.shown, number) * page)
+                place = _place(layer, number, page) + start - number * page
+                here = max(0, min(until - start, layer.size - place))
+                if here:
+                    pieces.append(write_set.read_block(layer.key, layer.birth, place, place + here))
+                start += here
+                break
         else:
-            place = _place(layer, number, page) + start - number * page
-            here = max(0, min(until - start, layer.size - place))
-            if here:
-                pieces.append(write_set.read_block(layer.key, layer.birth, place, place + here))
-            if here < until - start:
-                pieces.append(bytes(until - start - here))
-        start = until
+            until = min(stop, _row_end(~shown(layers), number) * page)
+        if start < until:
+            pieces.append(bytes(until - start))
+            start = until
     return pieces
 
 
-def _row_end(layer: Layer | None, layers: Sequence[Layer], number: int) -> int:
-    """The page behind the row of pages from *number* on that the same layer shows, or none does."""
-    others = ~(ALL_PAGES & ~shown(layers) if layer is None else layer.shown) >> number
+def _row_end(pages: int, number: int) -> int:
+    """The first page from *number* on that is not in *pages*; the set of those that no layer shows has no end."""
+    others = ~(pages & ALL_PAGES) >> number
     return number + (others & -others).bit_length() - 1

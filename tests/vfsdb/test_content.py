@@ -9,6 +9,7 @@ import pytest
 
 from tests.vfsdb.files import FileWriteSet, file
 from vfsdb import extents, layers, pages
+from vfsdb.buffers import Buffer
 from vfsdb.content import new_buffer, read
 from vfsdb.copying import copy_range
 from vfsdb.errors import CorruptionError
@@ -285,6 +286,24 @@ def test_a_small_file_that_reserves_little_stays_inline(write_set: FileWriteSet,
     reserve(write_set, ino, 0, INLINE + 1, True, INLINE)
     inode = write_set.inode(ino)
     assert (inode.inline, inode.size, content(write_set, ino)) == (None, 10, b"a\0c" + bytes(7))
+
+
+def test_where_data_is_does_not_change_when_it_is_flushed(write_set: FileWriteSet, ino: int) -> None:
+    write(write_set, ino, b"x" * 5000, 0)
+    buffer = new_buffer(write_set.inode(ino))
+    buffer.write(b"y" * 100, 3 * BLOCK + 100)
+    buffer.truncate(3 * BLOCK + 9 * PAGE)
+
+    def places(buffer: Buffer | None) -> list[int]:
+        inode = write_set.inode(ino)
+        asked = (0, 4999, 5001, BLOCK, 3 * BLOCK, 3 * BLOCK + 50, 3 * BLOCK + 150)
+        found = [seek_hole(write_set, inode, buffer, offset) for offset in (*asked, 3 * BLOCK + PAGE)]
+        return found + [seek_data(write_set, inode, buffer, offset) for offset in asked]
+
+    dirty = places(buffer)
+    flush(write_set, ino, buffer, INLINE)
+    assert places(None) == dirty
+    assert dirty[0] == dirty[1] == dirty[2] == 2 * PAGE
 
 
 # -- extreme sizes -----------------------------------------------------------------------------------------
