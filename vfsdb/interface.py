@@ -184,7 +184,8 @@ class FileSystem:
     namespace_epoch : int
         Raised whenever what a resolved directory path means may have changed: a directory was renamed or
         removed, its permissions changed, a symbolic link was replaced, or all of it was replaced by a refresh.
-        Negative: nobody can tell (others change names behind our back), so nothing may be kept.
+        Negative: nobody can tell (others change names behind our back), so nothing may be kept;
+        so it is too for the thread whose transaction has changed such a thing, until that ends.
     """
 
     read_only: bool = False
@@ -278,7 +279,10 @@ class FileSystem:
     # -- files ---------------------------------------------------------------------------------------------
 
     def open(self, ino: int, flags: int, caller: Caller = OWNER) -> int:
-        """A handle. *flags*: access mode, O_APPEND, O_TRUNC (cuts at once), O_NOATIME; others are ignored."""
+        """A handle. *flags*: access mode, O_APPEND, O_TRUNC (cuts at once), O_NOATIME; others are ignored.
+
+        Only regular files are opened: EISDIR, ELOOP (a symbolic link), ENXIO (fifo, socket, device).
+        """
         raise _unsupported("open")
 
     def create(
@@ -291,7 +295,10 @@ class FileSystem:
         remember: bool = False,
         block_size: int = 0,
     ) -> tuple[Stat, int]:
-        """Make a regular file and open it, or open the one there (EEXIST with O_EXCL). *block_size* 0: the default."""
+        """Make a regular file and open it, or open the one there (EEXIST with O_EXCL). *block_size* 0: the default.
+
+        Other kinds under the name: as `open`.
+        """
         raise _unsupported("create")
 
     def tmpfile(
@@ -303,6 +310,13 @@ class FileSystem:
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """At most *size* bytes from *offset*: fewer only at the end of the file."""
         raise _unsupported("read")
+
+    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
+        """`read` into a writable buffer; how many bytes. An implementation may spare a copy by it."""
+        with memoryview(buffer) as view, view.cast("B") as target:
+            data = self.read(handle, len(target), offset)
+            target[: len(data)] = data
+        return len(data)
 
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         """Write all of *data* at *offset* (at the end of the file with O_APPEND); its length."""
@@ -430,7 +444,10 @@ class FileSystem:
         caller: Caller = OWNER,
         exclusive: bool = False,
     ) -> Stat:
-        """Make or replace the whole content of a file, in one atomic step (step by step without transactions)."""
+        """Make or replace the whole content of a file, in one atomic step (step by step without transactions).
+
+        What stands under the name is opened as `create` does: ELOOP for a symbolic link.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_EXCL if exclusive else 0)
         with self._together():
             made, handle = self.create(parent, name, mode, flags, caller)

@@ -1,0 +1,215 @@
+"""Copying and moving by path, as shutil does it, inside one filesystem."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat as stat_bits
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+from vfsdb.errors import os_error
+from vfsdb.interface import SetAttr, Stat
+from vfsdb.paths import AnyPath, basename, encode, join, like
+from vfsdb.posix_base import named, text
+from vfsdb.posix_files import Files
+from vfsdb.posix_names import ScanEntry
+from vfsdb.posix_trees import Trees
+
+Ignore = Callable[[Any, list[str]], Iterable[str]]
+_PIECE: Final = 1 << 30
+
+
+class Copy(Trees, Files):
+    """Operations that copy or move."""
+
+    def copyfile(self, source: AnyPath, target: AnyPath, *, follow_symlinks: bool = True) -> AnyPath:
+        """Copy the content alone, holes kept; *target* is made or replaced. `shutil.SameFileError` onto itself."""
+        old, new = text(source), text(target)
+        found = self.stat(old)
+        self._refuse_same(found, old, new)
+        if not follow_symlinks and self.islink(old):
+            self.symlink(self.readlink(old), new)
+            return target
+        if not stat_bits.S_ISREG(found.st_mode):
+            if stat_bits.S_ISDIR(found.st_mode):
+                raise os_error(errno.EISDIR, old)
+            raise shutil.SpecialFileError(f"`{old!s}` is not a regular file")
+        try:
+            with self._together():
+                self._copy_content(found, old, new)
+        except IsADirectoryError:
+            if self.exists(new):
+                raise
+            raise os_error(errno.ENOENT, new, reason="a copy into a directory that is not there") from None
+        return target
+
+    def _refuse_same(self, found: Stat, old: str | bytes, new: str | bytes) -> None:
+        try:
+            same = self._walker.stat(new).st_ino == found.st_ino
+        except OSError:
+            return  # opening it will tell
+        if same:
+            raise shutil.SameFileError(f"{old!r} and {new!r} are the same file")
+
+    def _together(self) -> AbstractContextManager[None]:
+        try:
+            return self.transaction()
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            return nullcontext()
+
+    def _copy_content(self, found: Stat, old: str | bytes, new: str | bytes) -> None:
+        fs = self._fs
+        try:
+            reader = fs.open(found.st_ino, os.O_RDONLY, self._caller)
+        except OSError as error:
+            raise named(error, old) from None
+        try:
+            made, writer = self._create(new, 0o666, os.O_WRONLY | os.O_TRUNC)
+            try:
+                self._copy_ranges(reader, writer, found.st_size)
+                fs.setattr(made.st_ino, SetAttr(size=found.st_size), writer, self._caller)
+            finally:
+                fs.release(writer)
+        except OSError as error:
+            raise named(error, new) from None
+        finally:
+            fs.release(reader)
+
+    def _copy_ranges(self, reader: int, writer: int, size: int) -> None:
+        """Data alone: what is a hole in the one stays one in the other."""
+        fs, offset = self._fs, 0
+        while offset < size:
+            try:
+                offset = fs.lseek(reader, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return
+            end = min(fs.lseek(reader, offset, os.SEEK_HOLE), size)
+            while offset < end:
+                count = fs.copy_file_range(reader, offset, writer, offset, min(end - offset, _PIECE))
+                if not count:
+                    return  # the source was cut meanwhile
+                offset += count
+
+    def copystat(self, source: AnyPath, target: AnyPath, *, follow_symlinks: bool = True) -> None:
+        """Copy permission bits, times and extended attributes. Those the caller may not set are left out."""
+        old, new = text(source), text(target)
+        follow = follow_symlinks or not (self.islink(old) and self.islink(new))
+        found = self.stat(old, follow_symlinks=follow)
+        for name in self._xattr_names(old, follow):
+            self._copy_xattr(old, new, name, follow)
+        mode = None if not follow else stat_bits.S_IMODE(found.st_mode)
+        self._set(new, SetAttr(mode=mode), follow)
+        self._set(new, SetAttr(atime_ns=found.st_atime_ns, mtime_ns=found.st_mtime_ns), follow)
+
+    def _xattr_names(self, path: str | bytes, follow: bool) -> list[str]:
+        try:
+            return self.listxattr(path, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENODATA, errno.EINVAL, errno.ENOSYS):
+                raise
+            return []
+
+    def _copy_xattr(self, old: str | bytes, new: str | bytes, name: str, follow: bool) -> None:
+        try:
+            value = self.getxattr(old, name, follow_symlinks=follow)
+            self.setxattr(new, name, value, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENODATA, errno.EINVAL):
+                raise
+
+    def copymode(self, source: AnyPath, target: AnyPath, *, follow_symlinks: bool = True) -> None:
+        """Copy the permission bits."""
+        if follow_symlinks or not (self.islink(source) and self.islink(target)):
+            self.chmod(target, stat_bits.S_IMODE(self.stat(source).st_mode))
+
+    def copy(self, source: AnyPath, target: AnyPath, *, follow_symlinks: bool = True) -> str | bytes:
+        """Copy content, permission bits, times and extended attributes; into *target* where that is a directory.
+
+        As shutil.copy2. The path of the copy. The inode is never shared.
+        """
+        old, new = text(source), text(target)
+        if self.isdir(new):
+            new = join(new, like(new, encode(basename(old))))  # type: ignore[type-var]
+        with self._together():
+            self.copyfile(old, new, follow_symlinks=follow_symlinks)
+            self.copystat(old, new, follow_symlinks=follow_symlinks)
+        return new
+
+    copy2 = copy
+
+    def copytree(
+        self,
+        source: AnyPath,
+        target: AnyPath,
+        symlinks: bool = False,
+        ignore: Ignore | None = None,
+        copy_function: Callable[..., object] | None = None,
+        ignore_dangling_symlinks: bool = False,
+        dirs_exist_ok: bool = False,
+    ) -> AnyPath:
+        """Copy a directory with all that is below it, as shutil.copytree; shutil.Error tells all that failed."""
+        old, new = text(source), text(target)
+        scan: Any = self.scandir(old)
+        entries: list[ScanEntry[Any]] = list(scan)
+        ignored = set(ignore(old, [entry.name for entry in entries])) if ignore is not None else set()
+        self.makedirs(new, exist_ok=dirs_exist_ok)
+        copy_one = copy_function if copy_function is not None else self.copy
+        problems: list[Any] = []
+        for entry in entries:
+            if entry.name in ignored:
+                continue
+            there = join(new, like(new, encode(entry.name)))  # type: ignore[type-var]
+            try:
+                if entry.is_symlink() and symlinks:
+                    self.symlink(self.readlink(entry.path), there)
+                    self.copystat(entry.path, there, follow_symlinks=False)
+                elif entry.is_symlink() and not self.exists(entry.path) and ignore_dangling_symlinks:
+                    continue
+                elif entry.is_dir():
+                    self.copytree(
+                        entry.path,
+                        there,
+                        symlinks,
+                        ignore,
+                        copy_function,
+                        ignore_dangling_symlinks,
+                        dirs_exist_ok,
+                    )
+                else:
+                    copy_one(entry.path, there)
+            except shutil.Error as error:
+                problems.extend(error.args[0])
+            except OSError as error:
+                problems.append((entry.path, there, str(error)))
+        try:
+            self.copystat(old, new)
+        except OSError as error:
+            problems.append((old, new, str(error)))
+        if problems:
+            raise shutil.Error(problems)
+        return target
+
+    def move(self, source: AnyPath, target: AnyPath) -> str | bytes:
+        """Rename, into *target* where that is a directory, as shutil.move; the new path."""
+        old, new = text(source), text(target)
+        if self.isdir(new):
+            if self.samefile(old, new):
+                self.rename(old, new)
+                return new
+            new = join(new, like(new, encode(basename(old))))  # type: ignore[type-var]
+            if self.lexists(new):
+                raise shutil.Error(f"Destination path '{new!s}' already exists")
+        try:
+            self.rename(old, new)
+        except OSError as error:
+            if error.errno == errno.EINVAL and self.isdir(old):
+                raise shutil.Error(f"Cannot move a directory '{old!s}' into itself '{new!s}'.") from None
+            raise
+        return new
