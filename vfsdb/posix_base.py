@@ -97,7 +97,7 @@ def named(error: E, path: str | bytes, path2: str | bytes | None = None) -> E | 
         gone = os_error(errno.ENOENT, path, path2)
         assert isinstance(gone, FileNotFoundError)
         return gone
-    if error.errno == errno.EINVAL and (_has_nul(path) or (path2 is not None and _has_nul(path2))):
+    if error.errno in (errno.ENOENT, errno.EINVAL) and (_has_nul(path) or (path2 is not None and _has_nul(path2))):
         return ValueError("embedded null byte")
     error.filename = path
     error.filename2 = path2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat as stat_bits
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 from vfsdb.globbing import RECURSIVE, is_magic, matcher, parts_of
@@ -128,7 +128,7 @@ class Glob(Base):
         except OSError:
             return []
 
-    def _list_entries(self, ino: int) -> list[DirEntry]:
+    def _list_entries(self, ino: int) -> Sequence[DirEntry]:
         try:
             return self._fs.list_entries(ino, self._caller)
         except OSError:

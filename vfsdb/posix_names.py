@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as stat_bits
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import AnyStr, Generic, overload
@@ -170,7 +170,7 @@ class Names(Base):
             found = self._fs.list_names(self._ino(given), self._caller)
         except OSError as error:
             raise named(error, given) from None
-        return found if isinstance(given, bytes) else decoded(found)
+        return list(found) if isinstance(given, bytes) else decoded(found)
 
     @overload
     def scandir(self, path: StrPath = "/") -> Scan[str]: ...
@@ -363,6 +363,6 @@ class Names(Base):
         return "/" if ino == ROOT else decode(self._fs.path_of(ino))
 
 
-def decoded(names: list[bytes]) -> list[str]:
+def decoded(names: Sequence[bytes]) -> list[str]:
     """Names as str. One decode for all of them: no name has a NUL."""
     return decode(b"\0".join(names)).split("\0") if names else []

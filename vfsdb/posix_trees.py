@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import stat as stat_bits
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, overload
 
@@ -85,7 +85,7 @@ class Trees(Names, Attributes):
             (directories if is_directory else others).append(name)
         return path, directories, others
 
-    def _list(self, path: str | bytes) -> list[DirEntry]:
+    def _list(self, path: str | bytes) -> Sequence[DirEntry]:
         try:
             return self._fs.list_entries(self._ino(path), self._caller)
         except OSError as error:

@@ -127,17 +127,35 @@ def fill(api: Any) -> None:
         api.symlink(target, path)
 
 
+def clear(api: Any) -> None:
+    """Remove everything."""
+    for name in api.listdir("."):
+        if api.isdir(name) and not api.islink(name):
+            api.rmtree(name)
+        else:
+            api.unlink(name)
+
+
 class Twins:
     """The two, filled alike."""
 
     def __init__(self, vfs: VFS, host: Host) -> None:
         self.vfs, self.host = vfs, host
-        fill(vfs)
-        fill(host)
+        self.refill()
 
-    def agree(self, act: Act) -> tuple[Any, ...]:
-        """Do one act on both: same outcome, same tree afterwards."""
+    def refill(self) -> None:
+        """Start again from the same tree."""
+        for api in (self.vfs, self.host):
+            clear(api)
+            fill(api)
+        self._start = tree(self.host)
+
+    def agree(self, act: Act, what: object = None) -> tuple[Any, ...]:
+        """Do one act on both: same outcome, same tree afterwards, which then is as at the start again."""
         ours, theirs = outcome(act, self.vfs), outcome(act, self.host)
-        assert ours == theirs
-        assert tree(self.vfs) == tree(self.host)
+        assert ours == theirs, what
+        after = tree(self.host)
+        assert tree(self.vfs) == after, what
+        if after != self._start:
+            self.refill()
         return ours
