@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 
 from ourdb.compaction_step import Step, purge
 from ourdb.errors import OurDBError
+from ourdb.gate import let_go
 from ourdb.victims import plan_now
 from ourdb.writer import Writer
 
@@ -21,7 +22,7 @@ class AutoCompactor:
     def __init__(self, writer: Writer, pinned: Callable[[], int]) -> None:
         self._writer = writer
         self._pinned = pinned
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._seen: object = None
         self._floor = 0
         self._steps: Generator[int, None, None] | None = None
@@ -31,28 +32,30 @@ class AutoCompactor:
 
     def step(self) -> None:
         """Do one slice, where there is one to do and no other thread is at it."""
-        if self._stopped or not self._lock.acquire(blocking=False):
+        if self._stopped:
             return
         try:
+            if not self._lock.acquire(blocking=False):
+                return
             if self._steps is None and self._due():
                 self._steps = self._run()
             if self._steps is not None:
                 self._advance()
         finally:
-            self._lock.release()
+            let_go(self._lock)
 
     def _advance(self) -> None:
         assert self._steps is not None
-        if not self._writer.upkeep.acquire(blocking=False):
-            return
         try:
+            if not self._writer.upkeep.acquire(blocking=False):
+                return
             next(self._steps)
         except StopIteration:
             self._steps = None
         except (OurDBError, OSError) as error:  # shown by `stats`; the commit that came by is not to blame
             self.error, self._steps, self._stopped = error, None, True
         finally:
-            self._writer.upkeep.release()
+            let_go(self._writer.upkeep)
 
     def _due(self) -> bool:
         manifest = self._writer.manifest

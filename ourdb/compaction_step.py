@@ -153,41 +153,44 @@ class Step:
             pruned = max(old.pruned, mover.pruned)
             followed = max(old.followed, mover.followed, key=lambda place: place[1:])
             snapshots = tuple(_renamed(entry, self._generations) for entry in old.snapshots)
-            writer.publish(
-                old.next_version(
-                    segments=(*((output,) if output else ()), *segments),
-                    compactions=self._compaction,
-                    retired=(*old.retired, *retired),
-                    pruned=pruned,
-                    followed=followed,
-                    snapshots=snapshots,
-                    relocations=self._relocations,
-                )
+            manifest = old.next_version(
+                segments=(*((output,) if output else ()), *segments),
+                compactions=self._compaction,
+                retired=(*old.retired, *retired),
+                pruned=pruned,
+                followed=followed,
+                snapshots=snapshots,
+                relocations=self._relocations,
             )
-            live = writer.live
-            if output is not None:
-                live.table.add(output)
-            writer.statistics()
-            applied = _still_newest(mover, live)
-            writer.take_moved(applied)
-            if output is not None:
-                size = spans_by_index(live, list(applied.values())).get(output.index, 0)
-                writer.move_statistics(gone, output.number, size)
-            table = live.table.without({victim.entry.index for victim in self.victims})
-            relocations = open_relocations(writer.storage, writer.manifest, table)
-            state = State(live.generation, live.overlay, table, relocations, live.verify, live.value_bytes_max)
-            state.verified = live.verified
-            writer.show(state)
-            if mover.output is not None:
-                writer.reserved.discard(mover.output.index)
-                mover.output = None
+            writer.publish(manifest, lambda: self._go_over(mover, output, gone))
             unused = {entry.generation for entry in old.snapshots} - {entry.generation for entry in snapshots}
-            for name in unused - {live.generation.name}:
+            for name in unused - {writer.live.generation.name}:
                 writer.remove_if_there(name)
             if old.relocations and old.relocations != self._relocations:
                 writer.remove_if_there(relocation_name(old.relocations))
             writer.checkpoint_if_full()
         purge(writer, self._pinned)
+
+    def _go_over(self, mover: Mover, output: SegmentEntry | None, gone: set[int]) -> None:
+        """Show what the manifest says by now. The lock is held."""
+        writer = self._writer
+        live = writer.live
+        if output is not None:
+            live.table.add(output)
+        writer.statistics()
+        applied = _still_newest(mover, live)
+        writer.take_moved(applied)
+        if output is not None:
+            size = spans_by_index(live, list(applied.values())).get(output.index, 0)
+            writer.move_statistics(gone, output.number, size)
+        table = live.table.without({victim.entry.index for victim in self.victims})
+        relocations = open_relocations(writer.storage, writer.manifest, table)
+        state = State(live.generation, live.overlay, table, relocations, live.verify, live.value_bytes_max)
+        state.verified = live.verified
+        writer.show(state)
+        if mover.output is not None:
+            writer.reserved.discard(mover.output.index)
+            mover.output = None
 
     def _output_entry(self, mover: Mover) -> SegmentEntry | None:
         output = mover.output

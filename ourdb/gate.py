@@ -5,8 +5,11 @@ it does not wait until the processor has finished the stores before it: at a put
 
 Invariants
 ----------
-* Whoever holds the token, or is inside ``with gate``, is alone.
-* While a long path waits for the token no short path begins, so it waits for one commit at most.
+* Whoever is inside ``with gate`` is alone there. A short path that had the token when the gate was shut is
+  waited for; one that takes it later finds the gate shut, and gives it back.
+* An interrupt (an exception from a signal handler) may come at every call. It leaves the lock free: `__enter__`
+  gives back what it took, and ``__exit__`` is the lock's own, in C, where no interrupt comes between. So
+  the gate stays shut after ``with``: who is done with writing opens it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from types import TracebackType
 
 
 class Gate:
-    """A lock for ``with``; `take` and `give` are the short paths' way through.
+    """A lock for ``with``; `take` and `give` are the short paths' way through. Made by `new_gate`.
 
     Attributes
     ----------
@@ -28,32 +31,39 @@ class Gate:
         Gives it back.
     """
 
-    def __init__(self, shut: Callable[[], None], reopen: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: threading.RLock, shut: Callable[[], None]) -> None:
+        self._lock = lock
         self._shut = shut
-        self._reopen = reopen
-        tokens: list[object] = [None]
-        self.take: Callable[[], object] = tokens.pop
-        self.give: Callable[[object], None] = tokens.append
+        self._tokens: list[object] = [None]
+        self.take: Callable[[], object] = self._tokens.pop
+        self.give: Callable[[object], None] = self._tokens.append
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        lock = self._lock
+        if lock._is_owned():  # type: ignore[attr-defined]
+            raise RuntimeError("a signal handler or finalizer called the store while this thread was inside it")
         try:
+            lock.acquire()
             self._shut()
-            while True:
-                try:
-                    self.take()
-                    return
-                except IndexError:
-                    time.sleep(0)  # a thread is inside a short path: let it run
+            while not self._tokens:
+                time.sleep(0)  # a thread is inside a short path: let it run
         except BaseException:
-            self._reopen()
-            self._lock.release()
+            let_go(lock)
             raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reopen()
-        self.give(None)
-        self._lock.release()
+        raise NotImplementedError  # `new_gate` puts the lock's own in its place
+
+
+def let_go(lock: threading.RLock) -> None:
+    """Give *lock* back if this thread has it: for where an interrupt may have come before or after it was taken."""
+    if lock._is_owned():  # type: ignore[attr-defined]
+        lock.release()
+
+
+def new_gate(shut: Callable[[], None]) -> Gate:
+    """A gate; *shut* makes short paths that begin from now on turn back."""
+    lock = threading.RLock()
+    return type("Gate", (Gate,), {"__exit__": lock.__exit__})(lock, shut)  # type: ignore[no-any-return]

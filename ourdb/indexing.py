@@ -139,8 +139,9 @@ class IndexedLog(RollingLog):
     def show(self, state: State) -> None:
         """Make *state* the live one."""
         self._single.close()  # the short paths write to the old one
-        self.live = state
-        self._hinted = min(self._hinted, len(state.overlay))
+        hinted = min(self._hinted, len(state.overlay))
+        self.live = state  # no call between the two, so no interrupt
+        self._hinted = hinted
         self.on_show(state)
 
     def remove_old_generations(self) -> None:
@@ -153,19 +154,28 @@ class IndexedLog(RollingLog):
 
     def statistics(self) -> dict[int, int]:
         """Segment number -> live bytes now. O(commits since the last call); the lock must be held."""
-        if self._live_bytes is None:
-            self._live_bytes = overlay_statistics(self.live)
+        try:
+            live = self._count_live_bytes()
+        except BaseException:  # counted in part: counted anew at the next call
+            self._live_bytes = None
+            raise
+        return {number: size for number, size in live.items() if self.live.table.has_number(number)}
+
+    def _count_live_bytes(self) -> dict[int, int]:
+        live = self._live_bytes
+        if live is None:
+            live = self._live_bytes = overlay_statistics(self.live)
             self._superseded.clear()
             self._single.take_overhead()
         elif self._active is not None:
-            live, number = self._live_bytes, self._active.number
+            number = self._active.number
             live[number] = live.get(number, 0) + self.tail - self._counted - self._single.take_overhead()
             for index, size in spans_by_index(self.live, self._superseded).items():
                 number = self.live.table.numbers[index] >> 28
                 live[number] = live.get(number, 0) - size
             self._superseded.clear()
         self._counted = self.tail
-        return {number: size for number, size in self._live_bytes.items() if self.live.table.has_number(number)}
+        return live
 
     def move_statistics(self, gone: Iterable[int], number: int, live_bytes: int) -> None:
         """Compaction replaced segments. `statistics` was called in the same hold of the lock."""

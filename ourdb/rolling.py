@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 
 from ourdb.errors import LimitError
 from ourdb.format import SEGMENT_HEADER, SEGMENT_NUMBER_MAX, TABLE_INDEX_MAX, SegmentHeader
@@ -75,12 +76,8 @@ class RollingLog(LogTail):
         limit = segment_limit(manifest.settings.segment_bytes, index)
         file = create_segment(self.storage, header, max(needed, min(GROW_MIN, limit)))
         changed = manifest if manifest.version > self.manifest.version else manifest.next_version()
-        try:
-            self.publish(changed.with_segments((*others, entry), number + 1, self.next_key))
-        except BaseException:
-            file.close()
-            raise
-        try:
+
+        def go_over() -> None:
             old = self._file
             if old is not None:
                 self._trim(old, self.tail)
@@ -90,8 +87,12 @@ class RollingLog(LogTail):
             self.durable_offset = SEGMENT_HEADER.size
             self.durable_sequence = self.sequence
             self._write_state()
-        except BaseException as error:  # the manifest names the new segment: only a reopen sorts this out
-            self._fail(error)
+
+        try:
+            self.publish(changed.with_segments((*others, entry), number + 1, self.next_key), go_over)
+        except BaseException:
+            if self._file is not file:
+                file.close()
             raise
 
     def _free_index(self, manifest: Manifest, others: tuple[SegmentEntry, ...], also: int = 0) -> int:
@@ -121,8 +122,11 @@ class RollingLog(LogTail):
             else:
                 old.close()
 
-    def publish(self, manifest: Manifest) -> None:
-        """Switch the manifest; an error after it may have taken effect ends the writer."""
+    def publish(self, manifest: Manifest, go_over: Callable[[], None] = lambda: None) -> None:
+        """Switch the manifest, then *go over* to what it says in memory.
+
+        An error, or an interrupt, once it may have taken effect ends the writer: only a reopen sorts this out.
+        """
         try:
             prepare_switch(self.storage, manifest)
         except OSError as error:
@@ -131,10 +135,11 @@ class RollingLog(LogTail):
             raise  # a full disk: nothing took effect
         try:
             finish_switch(self.storage)
+            self.manifest = manifest
+            go_over()
         except BaseException as error:
             self._fail(error)
             raise
-        self.manifest = manifest
 
     def remove_if_there(self, name: str) -> None:
         """Remove a file that may be gone already. In a forked child the files are the parent's."""

@@ -11,7 +11,7 @@ Invariants
   yet, closed, failed, forked, another state, an interrupted append): the long path decides.
 * Up to ``limit`` the segment is allocated, its pages are in the page cache, and no hint is due.
 * What `Single.bind` was given holds as long as ``limit`` is not -1.
-* While the gate is shut ``limit`` is -1, and ``wanted`` is what it will be.
+* While the gate is shut ``limit`` is -1, and ``wanted`` is what it will be: `Single.reopen` is a long path's last step.
 * A key that the overlay did not have stands at its end, in the order of the log: `ourdb.indexing` finds
   there what the next hint must name. Only the others are remembered in ``recent``.
 * ``begun`` differs from ``sequence`` only while a commit is being made visible.
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from ourdb.format import META_DELETE, META_PUT, RECORD_BODY, RECORD_BYTES, SLOT_TOMBSTONE
-from ourdb.gate import Gate
+from ourdb.gate import Gate, new_gate
 from ourdb.state import State
 
 _JOINED_MAX = 1024  # longer values are stored and checksummed where they are
@@ -62,7 +62,8 @@ class Single(NamedTuple):
 
     set: Callable[..., int]
     delete: Callable[[int], None]
-    bind: Callable[[Bound, int], None]  # use this, up to that limit
+    bind: Callable[[Bound, int], None]  # use this, up to that limit, once the gate opens
+    reopen: Callable[[], None]  # open it, as the last step before the lock is given back
     close: Callable[[], None]  # the next call takes the long path
     is_open: Callable[[], bool]
     place: Callable[[], Place]
@@ -72,7 +73,7 @@ class Single(NamedTuple):
     take_overhead: Callable[[], int]  # bytes that are no puts, since the last call
     interrupted: Callable[[int, int], None]  # an append stopped half way: tail and sequence before it
     unsettled: Callable[[], tuple[int, int] | None]
-    new_gate: Callable[[], Gate]  # also in a forked child, where nobody may give the old one free
+    new_lock: Callable[[], Gate]  # also in a forked child, where nobody may give the old one free
 
 
 def _packer(length: int) -> Any:
@@ -121,7 +122,7 @@ def make_single(
         if half_done is None:
             limit = wanted
 
-    gate = Gate(shut, reopen)
+    gate = new_gate(shut)
     take, give = gate.take, gate.give
 
     def lookup(key: int) -> int:
@@ -277,12 +278,25 @@ def make_single(
     def unsettled() -> tuple[int, int] | None:
         return half_done
 
-    def new_gate() -> Gate:
+    def new_lock() -> Gate:
         nonlocal take, give
-        new = Gate(shut, reopen)
+        new = new_gate(shut)
         take, give = new.take, new.give
         return new
 
     return Single(
-        set, delete, bind, close, is_open, place, enter, begin, advance, take_overhead, interrupted, unsettled, new_gate
+        set,
+        delete,
+        bind,
+        reopen,
+        close,
+        is_open,
+        place,
+        enter,
+        begin,
+        advance,
+        take_overhead,
+        interrupted,
+        unsettled,
+        new_lock,
     )

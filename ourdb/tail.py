@@ -173,7 +173,7 @@ class LogTail(ABC):
             self._delete_long,
             Place(0, loaded.sequence, loaded.sequence, loaded.key_count),
         )
-        self.lock = self._single.new_gate()
+        self.lock = self._single.new_lock()
         self.set, self.delete = self._single.set, self._single.delete
 
     @abstractmethod
@@ -214,7 +214,7 @@ class LogTail(ABC):
             raise StoreClosedError(f"{self.storage.path}: the store was closed; open it again")
         if self._failed is not None:
             raise StoreFailedError(
-                f"{self.storage.path}: an earlier write or sync failed ({self._failed}); what came after the last "
+                f"{self.storage.path}: an earlier write or sync failed ({self._failed!r}); what came after the last "
                 "successful sync may be lost; reads still work; close and reopen to go on"
             ) from self._failed
 

@@ -120,6 +120,7 @@ class Writer(LogSession):
             number = self.checked_target(key)
             self._append_single(PUT | chosen.id << 8 | FLAG_COMMIT, number, payload)
             self._set_limit()
+            self._single.reopen()
         self._committed()
         return number
 
@@ -131,6 +132,7 @@ class Writer(LogSession):
                 raise RecordNotFoundError(f"{self.storage.path}: key {number} holds no value")
             self._append_single(META_DELETE, number, b"")
             self._set_limit()
+            self._single.reopen()
         self._committed()
 
     def _append_single(self, meta: int, key: int, payload: bytes) -> None:
@@ -209,6 +211,7 @@ class Writer(LogSession):
                 self._append_batch(dict(live), tag, origin)
                 self._set_limit()
             position = self.position
+            self._single.reopen()
         self._committed()
         return position
 
@@ -233,6 +236,7 @@ class Writer(LogSession):
             if encoded:
                 self._append_puts(encoded, PUT | codec.id << 8)
                 self._set_limit()
+            self._single.reopen()
         self._committed()
 
     def _append_puts(self, pairs: Mapping[int, bytes], meta: int) -> None:
@@ -339,5 +343,5 @@ class Writer(LogSession):
         """In a forked child: never write again, and leave the parent's lock and files alone."""
         self._forked = True
         self._single.close()
-        self.lock = self._single.new_gate()
+        self.lock = self._single.new_lock()
         self._sync_lock = threading.Lock()

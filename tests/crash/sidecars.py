@@ -191,12 +191,12 @@ def check_loss(kind: str, files: Files, left: Files, *, may_need_repair: bool = 
         assert check.repair("story", storage=storage).ok
     _assert_same(expected, storage, "w", story.options(kind))
     with OurDB("story", "w", storage=storage, **story.options(kind)) as db:
-        _assert_counts(db)
+        assert_counts(db)
         had = db.get(story.SCRATCH_KEY)
         db.set(story.SCRATCH_KEY, b"scratch")
         db.compact()
         found = answers(db)
-        _assert_counts(db)
+        assert_counts(db)
         if had is None:
             db.delete(story.SCRATCH_KEY)
         else:
@@ -217,7 +217,7 @@ def _assert_same(expected: Answers, storage: Storage, mode: Any, options: dict[s
         raise DifferentAnswerError(f"a handle of mode {mode}: {', '.join(names)}: {found} for {expected}")
 
 
-def _assert_counts(db: OurDB) -> None:
+def assert_counts(db: OurDB) -> None:
     """What a writer says is live in each segment is what its slots name."""
     with db._core.lock:
         said = {number: size for number, size in db._core.statistics().items() if size}

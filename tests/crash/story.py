@@ -3,6 +3,8 @@
 A *kind* is a list of steps. Step n is exactly one commit (a put, a delete, a batch, or a snapshot made
 or given up), and may come after an *action* that changes nothing a reader could see: a roll comes by
 itself in small segments, the others are ``reopen``, ``kill``, ``checkpoint``, ``compact``, ``sync``.
+The kind ``once`` has each of them in its first 14 steps: short enough to let every single call fail.
+A snapshot is given up behind a sync, since giving it up syncs no commits.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from typing import Any
 
 from ourdb.manifest import Retention
 
-KINDS = ("puts", "batches", "rolls", "reopen", "killed", "compaction", "snapshots", "automatic", "everything")
-SNAPSHOT_KINDS = ("snapshots", "automatic", "everything")
+KINDS = ("puts", "batches", "rolls", "reopen", "killed", "compaction", "snapshots", "automatic", "everything", "once")
+SNAPSHOT_KINDS = ("snapshots", "automatic", "everything", "once")
+ONCE = {
+    5: "sync", 7: "reopen", 8: "checkpoint", 9: "kill", 10: "compact", 11: "sync", 12: "compact-slice", 14: "compact",
+}  # fmt: skip
 SPARSE = (0, 1, 511, 512, 70_000, 2**31, 2**32 - 2)
 SMALL = (0, 1, 7, 8, 40, 100, 300)
 LARGE = (900, 2008, 2009, 2100, 5000, 9000)
@@ -61,7 +66,7 @@ def options(kind: str) -> dict[str, Any]:
     """How the store of a kind is opened."""
     if kind == "automatic":
         return {"segment_bytes": 4096, "auto_compact": True, "retention": Retention(versions=1), "codec": "zlib"}
-    if kind in ("rolls", "compaction", "snapshots", "everything"):
+    if kind in ("rolls", "compaction", "snapshots", "everything", "once"):
         return {"segment_bytes": 4096, "auto_compact": False}
     return {"auto_compact": False}
 
@@ -81,13 +86,21 @@ def steps(kind: str, count: int) -> Iterator[Step]:
 
 def _change(kind: str, step: Step, contents: Contents, chance: random.Random) -> None:
     number = step.number
-    if kind in SNAPSHOT_KINDS and number % 6 == 0:
+    if kind == "once" and number in (6, 11):
+        if number == 11:
+            step.drop_snapshot = "snapshot-6"
+        else:
+            step.snapshot = "snapshot-6"
+        return
+    if kind in SNAPSHOT_KINDS and kind != "once" and number % 6 == 0:
         if len(contents.snapshots) > 1 and chance.random() < 0.5:
             step.drop_snapshot = chance.choice(sorted(contents.snapshots))
         else:
             step.snapshot = f"snapshot-{number}"
         return
-    step.batch = kind == "batches" or (kind in ("everything", "killed", "reopen", "automatic") and number % 4 == 3)
+    step.batch = kind == "batches" or (
+        kind in ("everything", "killed", "reopen", "automatic", "once") and number % 4 == 3
+    )
     for _ in range(chance.randint(2, 7) if step.batch else 1):
         key = chance.choice((*range(1, 9), *SPARSE[number % 7 :][:1]))
         if key in contents.items and chance.random() < 0.3:
@@ -103,6 +116,10 @@ def _value(number: int, key: int, kind: str, chance: random.Random) -> bytes:
 
 
 def _actions(kind: str, number: int, chance: random.Random) -> Iterator[str]:
+    if kind == "once":
+        if number in ONCE:
+            yield ONCE[number]
+        return
     if kind == "automatic" and number % 11 == 0:
         yield chance.choice(("kill", "reopen", "checkpoint"))
     elif kind == "everything":

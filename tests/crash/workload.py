@@ -39,13 +39,13 @@ class Workload:
 
     def look(self) -> None:
         """See whether a checkpoint waits."""
-        self.waited |= self.db._core.postponed > 0
+        self.waited |= bool(self.db._core.checkpoint_problem)
 
     def close(self) -> None:
         """Close the store, and see whether that put a checkpoint off."""
         core = self.db._core
         self.db.close()
-        self.waited |= core.postponed > 0
+        self.waited |= bool(core.checkpoint_problem)
 
     def act(self, action: str) -> None:
         if action == "reopen":
