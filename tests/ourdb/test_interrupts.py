@@ -1,162 +1,129 @@
-"""An exception from a signal handler comes at any call inside the store: nothing hangs, nothing is half there."""
+"""An interrupt anywhere in a put or delete: the store says and recovers the commits before it, and takes the next.
 
-from __future__ import annotations
+CPython raises KeyboardInterrupt where a call ends or a function begins; the tests raise it at each of these places.
+"""
 
-import contextlib
+import dis
+import functools
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 
-from ourdb.errors import StoreFailedError
+import ourdb
 from ourdb.store import OurDB
-from ourdb.testing import MemoryStorage
-from tests.crash import sidecars
 
-OPTIONS: dict[str, Any] = {"segment_bytes": 4096, "auto_compact": False}
-VALUE = b"v" * 60
+STEPS_MAX = 60  # more calls than a short path makes
 
 
-class Interrupt(BaseException):
-    """What a signal handler raises."""
+@functools.cache
+def _behind_calls(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions before which an interrupt may come."""
+    behind, called = set(), False
+    for instruction in dis.get_instructions(code):
+        if called:
+            behind.add(instruction.offset)
+        called = instruction.opname.startswith(("CALL", "RESUME"))
+    return frozenset(behind)
 
 
-class Interrupter:
-    """Raises at the n-th place in ourdb where signal handlers may run: a function begins, one in C returns."""
+def _interrupted_after(steps: int, act: Callable[[], object]) -> bool:
+    """Run *act*, with a KeyboardInterrupt in the short path at the place number *steps*. Whether it came to it."""
+    left = steps
 
-    def __init__(self, number: int) -> None:
-        self.left = number
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename.endswith("single.py"):
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_lasti in _behind_calls(frame.f_code):
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+        return trace
 
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        if event not in ("call", "c_return") or not frame.f_globals.get("__name__", "").startswith("ourdb."):
-            return
-        self.left -= 1
-        if not self.left:
-            raise Interrupt
-
-    def run(self, act: Callable[[], object]) -> bool:
-        """Whether *act* was interrupted, or what it gave to the interpreter to clean up."""
-        sys.setprofile(self)
-        with contextlib.suppress(Interrupt):
-            try:
-                act()
-            finally:
-                sys.setprofile(None)
-        return self.left <= 0
-
-
-def batch(db: OurDB) -> None:
-    with db.batch() as changes:
-        changes.set(1, b"batch")
-        changes.set(50, b"batch")
-        changes.delete(2)
-
-
-ACTS: dict[str, Callable[[OurDB], object]] = {
-    "set": lambda db: db.set(1, b"new"),
-    "set a new key": lambda db: db.set(60, b"new"),
-    "set a long value": lambda db: db.set(1, b"long" * 800),
-    "delete": lambda db: db.delete(1),
-    "batch": batch,
-    "set_many": lambda db: db.set_many(dict.fromkeys(range(30, 40), b"many")),
-    "sync": lambda db: db.sync(),
-    "checkpoint": lambda db: db.checkpoint(),
-    "snapshot": lambda db: db.snapshot("now"),
-    "compact": lambda db: db.compact(),
-    "stats": lambda db: db.stats(),
-}
-
-
-def store(maps_writes: bool) -> tuple[MemoryStorage, OurDB]:
-    """A store with a few segments, some of what is in them dead, and a hint that is due."""
-    storage = MemoryStorage(maps_writes=maps_writes)
-    db = OurDB("x", storage=storage, **OPTIONS)
-    for number in range(70):
-        db.set(number % 20, VALUE + b"%d" % number)
-    db.checkpoint()
-    for number in range(25):
-        db.set(number, b"%d" % number)
-    return storage, db
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("maps_writes", [False, True], ids=["pwrite", "map"])
-@pytest.mark.parametrize("name", ACTS)
-def test_interrupt_at_any_call_leaves_the_store_whole_and_unlocked(name: str, maps_writes: bool) -> None:
-    act = ACTS[name]
-    number, step, interrupted = 1, 1, True
-    while interrupted:
-        storage, db = store(maps_writes)
-        before = dict(db.items())
-        interrupted = Interrupter(number).run(lambda db=db: act(db))  # type: ignore[misc]
-        try:
-            after = go_on(storage, db)
-        except BaseException as error:
-            error.add_note(f"interrupted at call {number}")
-            raise
-        _, other = store(maps_writes)
-        act(other)
-        allowed = [{**items, 99: b"after"} for items in (before, dict(other.items()))]
-        assert after in (allowed if interrupted else allowed[1:]), f"interrupted at call {number}"
-        other.close()
-        number += step
-        step = max(1, number // 8)
-    assert number > 5
-
-
-def go_on(storage: MemoryStorage, db: OurDB) -> dict[int, bytes]:
-    """Use the store after an interrupt, from another thread too; what it holds, also after it was opened again."""
+    before = sys.gettrace()
+    sys.settrace(trace)
     try:
-        db.set(99, b"after")
-        in_another_thread(lambda: db.set(99, b"after"))
-        sidecars.assert_counts(db)
-        db.compact()
-        items = dict(db.items())
-        assert len(db) == len(items)
-        copy = MemoryStorage(maps_writes=storage.maps_writes)
-        for file in storage.names():
-            copy.write_new(file, storage.read_file(file))
-        with OurDB("x", storage=copy, **OPTIONS) as killed:  # as after a killed process
-            assert dict(killed.items()) == items
-        db.close()
-    except StoreFailedError:
-        items = dict(db.items())  # it reads on
-        db.close()
-        with OurDB("x", storage=storage, **OPTIONS) as again:
-            again.set(99, b"after")
-            items = dict(again.items())
-    with OurDB("x", storage=storage, **OPTIONS) as again:
-        assert dict(again.items()) == items
-        assert len(again) == len(items)
-        assert again.verify(deep=True).ok
-    return items
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
 
 
-def in_another_thread(act: Callable[[], object]) -> None:
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    thread.join(60)
-    assert not thread.is_alive(), "another thread waits for ever"
+def _contents(db: OurDB) -> dict[int, bytes]:
+    return dict(db.items())
 
 
-def test_store_called_from_within_itself_says_so() -> None:
-    _storage, db = store(maps_writes=False)
-    errors: list[str] = []
-
-    class Finalized:
-        def __del__(self) -> None:
-            try:
-                db.set(1, b"from within")
-            except RuntimeError as error:
-                errors.append(str(error))
-
-    gone = [Finalized()]
-    with db._core.lock:
-        gone.clear()
-    assert "inside it" in errors[0]
-    db.set(1, b"later")
-    assert db[1] == b"later"
+@pytest.mark.parametrize("action", ["new", "overwrite", "delete"])
+def test_interrupted_commit_is_there_whole_or_not_at_all(tmp_path: Path, action: str) -> None:
+    db = ourdb.open(tmp_path / "db", "n")
+    model = {key: b"old" * key for key in range(1, STEPS_MAX)}
+    for key, value in model.items():
+        db.set(key, value)
+    for steps in range(STEPS_MAX - 1):
+        key = steps + 1 + (STEPS_MAX if action == "new" else 0)
+        value = b"new" * (steps + 1)
+        act = functools.partial(db.delete, key) if action == "delete" else functools.partial(db.set, key, value)
+        interrupted = _interrupted_after(steps, act)
+        after = dict(model)
+        if action == "delete":
+            del after[key]
+        else:
+            after[key] = value
+        db.set(0, b"next")  # settles what was left half done
+        after[0] = model[0] = b"next"
+        found = _contents(db)
+        assert found in (model, after)
+        assert interrupted or found == after
+        assert len(db) == len(found)
+        model = found
+        if not interrupted:
+            break
+    else:
+        pytest.fail("the short path has more bytecodes than STEPS_MAX")
+    with ourdb.open(tmp_path / "db", "r") as reader:
+        assert _contents(reader) == model
+    assert ourdb.verify(tmp_path / "db", deep=True).ok
     db.close()
+    with ourdb.open(tmp_path / "db", "w") as again:
+        assert _contents(again) == model
+
+
+def test_threads_and_long_paths_take_turns(tmp_path: Path) -> None:
+    with ourdb.open(tmp_path / "db", "n") as db:
+        errors: list[BaseException] = []
+
+        def work(number: int) -> None:
+            try:
+                for step in range(300):
+                    db.set(number * 1000 + step, b"%d" % step)
+                    if step % 50 == 0:
+                        db.set_many({number * 1000 + 500 + step: b"many"})
+                        db.sync()
+                    if step % 3 == 0:
+                        db.delete(number * 1000 + step)
+            except BaseException as error:
+                errors.append(error)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(before)
+        assert not errors
+        assert len(db) == len(_contents(db)) == 4 * (200 + 6)
+        model = _contents(db)
+    with ourdb.open(tmp_path / "db", "r") as reader:
+        assert _contents(reader) == model
+    assert ourdb.verify(tmp_path / "db", deep=True).ok
