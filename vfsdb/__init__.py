@@ -1,1 +1,44 @@
-"""vfsdb: a filesystem in two ourdb stores, for Python programs."""
+"""vfsdb: a filesystem in two ourdb stores, for Python programs.
+
+Start with `open`. What it returns, a `VFS`, has the names of os, shutil, glob and open; errors are OSErrors.
+"""
+
+try:
+    import msgpack as _msgpack  # noqa: F401
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError("vfsdb needs the package msgpack: pip install 'ourdb[vfs]'", name="msgpack") from _error
+
+from vfsdb import errors
+from vfsdb.api import memory, open
+from vfsdb.errors import CorruptionError, FormatError, OutOfKeysError, PartnerError, StoreBusyError, VFSError
+from vfsdb.host import HostFileSystem
+from vfsdb.interface import NOW, OWNER, Caller, DirEntry, FileSystem, SetAttr, Stat, StatFS
+from vfsdb.posix import VFS
+from vfsdb.remote import RemoteFileSystem
+from vfsdb.vpath import VPath
+
+__all__ = [
+    "NOW",
+    "OWNER",
+    "VFS",
+    "Caller",
+    "CorruptionError",
+    "DirEntry",
+    "FileSystem",
+    "FormatError",
+    "HostFileSystem",
+    "OutOfKeysError",
+    "PartnerError",
+    "RemoteFileSystem",
+    "SetAttr",
+    "Stat",
+    "StatFS",
+    "StoreBusyError",
+    "VFSError",
+    "VPath",
+    "errors",
+    "memory",
+    "open",
+]
+
+__version__ = "0.1.0"

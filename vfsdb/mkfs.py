@@ -52,7 +52,8 @@ def make_filesystem(
     OSError (EINVAL)
         An option is out of its range.
     """
-    _check_options(stores, block_size, inline_max, label, mode)
+    check_options(block_size, inline_max, label, mode)
+    _check_room(stores, block_size, inline_max)
     if stores.metadata.get_many([*range(16)]) or next(stores.blocks.keys(), None) is not None:
         raise os_error(errno.EEXIST, stores.path, reason="the stores are not empty; a filesystem is made in new ones")
     now_ns = time.time_ns()
@@ -86,19 +87,26 @@ def _directory(ino: int, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
     return made
 
 
-def _check_options(stores: Stores, block_size: int, inline_max: int, label: str, mode: int) -> None:
+def check_options(block_size: int, inline_max: int, label: str, mode: int = 0o755) -> None:
+    """EINVAL where an option is out of the range that all stores have."""
     low, high = codecs.BLOCK_SIZE_MIN, codecs.BLOCK_SIZE_MAX
     if not low <= block_size <= high or block_size & (block_size - 1):
         raise _invalid(f"block_size is {block_size}; it is a power of two from {low} to {high}")
-    if block_size > stores.blocks.value_bytes_max:
-        raise _invalid(f"block_size is {block_size}; the block store takes {stores.blocks.value_bytes_max} bytes")
-    room = min(block_size, stores.metadata.value_bytes_max - _INODE_BYTES_MAX)
-    if not 0 <= inline_max <= room:
-        raise _invalid(f"inline_max is {inline_max}; it is 0 to {room} bytes here")
+    if not 0 <= inline_max <= block_size:
+        raise _invalid(f"inline_max is {inline_max}; it is 0 to {block_size} bytes, the block size")
     if len(label.encode("utf-8", "surrogateescape")) > _LABEL_BYTES_MAX or not label.isprintable():
         raise _invalid(f"label {label!r:.80}: at most {_LABEL_BYTES_MAX} bytes of printable text")
     if mode & ~0o7777:
         raise _invalid(f"mode is {mode:#o}; give permission bits alone")
+
+
+def _check_room(stores: Stores, block_size: int, inline_max: int) -> None:
+    """EINVAL where the engines take less."""
+    if block_size > stores.blocks.value_bytes_max:
+        raise _invalid(f"block_size is {block_size}; the block store takes {stores.blocks.value_bytes_max} bytes")
+    room = stores.metadata.value_bytes_max - _INODE_BYTES_MAX
+    if inline_max > room:
+        raise _invalid(f"inline_max is {inline_max}; it is 0 to {room} bytes here")
 
 
 def _invalid(reason: str) -> OSError:
