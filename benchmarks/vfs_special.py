@@ -1,0 +1,276 @@
+"""vfsdb alone: large directories, append to a large file, random overwrites and their log bytes, walks, memory, space."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks.report import Figure
+from benchmarks.vfs_peers import remove
+
+ROOT = Path(__file__).resolve().parent.parent
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much each measurement uses."""
+
+    directories: tuple[int, ...] = (100, 10_000, 1_000_000)
+    probes: int = 2_000
+    large_bytes: int = 1 << 30
+    overwrites: int = 20_000
+    stream_bytes: int = 4 << 30
+    import_files: int = 200_000
+    walk_files: int = 1_000_000
+
+
+QUICK = Sizes(
+    directories=(100, 1_000, 20_000),
+    probes=500,
+    large_bytes=64 * MIB,
+    overwrites=2_000,
+    stream_bytes=256 * MIB,
+    import_files=4_000,
+    walk_files=20_000,
+)
+
+
+def measure(directory: Path, *, quick: bool, seed: int, tell: Callable[[str], None]) -> list[Figure]:
+    """All figures, each from a store of its own that is removed afterwards."""
+    sizes = QUICK if quick else Sizes()
+    found: list[Figure] = []
+    for part in (_directories, _append, _overwrites, _import, _memory, _space):
+        tell(part.__name__.strip("_").replace("_", " "))
+        found += part(directory, sizes, random.Random(seed))
+    return found
+
+
+@contextmanager
+def _store(directory: Path, **options: Any) -> Iterator[Any]:
+    import vfsdb
+
+    base = str(directory / f"vfs-special-{os.getpid()}")
+    os.makedirs(base, exist_ok=True)
+    try:
+        with vfsdb.open(os.path.join(base, "store"), **options) as fs:
+            yield fs
+    finally:
+        remove(base)
+
+
+def _bytes_in(path: str) -> int:
+    return sum(os.lstat(os.path.join(top, name)).st_blocks * 512 for top, _, names in os.walk(path) for name in names)
+
+
+def _per_call(act: Callable[[Any], Any], items: list[Any]) -> float:
+    """Microseconds of one call: the smallest mean of several parts."""
+    size = max(1, len(items) // 5)
+    best = float("inf")
+    for at in range(0, len(items), size):
+        part = items[at : at + size]
+        start = perf_counter()
+        for item in part:
+            act(item)
+        best = min(best, (perf_counter() - start) / len(part))
+    return best * 1e6
+
+
+def _directories(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    found: dict[str, list[float]] = {}
+    for count in sizes.directories:
+        with _store(directory) as fs:
+            for first in range(0, count, 10_000):
+                with fs.transaction():
+                    for number in range(first, min(first + 10_000, count)):
+                        fs.write_bytes(f"/old{number}", b"")
+            probes = list(range(sizes.probes))
+            some = [f"/old{rng.randrange(count)}" for _ in probes]
+            acts: list[tuple[str, Callable[[Any], Any], list[Any]]] = [
+                ("create", lambda number: fs.write_bytes(f"/new{number}", b""), probes),
+                ("lookup", fs.stat, some),
+                ("rename", lambda number: fs.rename(f"/new{number}", f"/moved{number}"), probes),
+                ("unlink", lambda number: fs.unlink(f"/moved{number}"), probes),
+            ]
+            for name, act, items in acts:
+                found.setdefault(name, []).append(_per_call(act, items))
+    figures = []
+    for name, times in found.items():
+        for count, time in zip(sizes.directories, times, strict=True):
+            figures.append(Figure(f"{name} in a directory of {count:,}", time, "µs"))
+        figures.append(Figure(f"{name}, slowest against fastest directory", max(times) / min(times), "times", 1.5))
+    return figures
+
+
+def _append(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    data, times = rng.randbytes(100), []
+    with _store(directory) as fs:
+        for size in (0, sizes.large_bytes):
+            path = f"/file{size}"
+            with fs.open(path, "wb") as file:
+                for _ in range(size // MIB):
+                    file.write(rng.randbytes(MIB))
+
+            def append(number: int, path: str = path) -> None:
+                with fs.open(path, "ab") as file:
+                    file.write(data)
+
+            times.append(_per_call(append, list(range(sizes.probes))))
+    return [
+        Figure("append of 100 B to an empty file, open to close", times[0], "µs"),
+        Figure(f"append of 100 B to {sizes.large_bytes // MIB:,} MiB, open to close", times[1], "µs"),
+    ]
+
+
+def _overwrites(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    data = rng.randbytes(4096)
+    with _store(directory) as fs:
+        with fs.open("/large", "wb") as file:
+            for _ in range(sizes.large_bytes // MIB):
+                file.write(rng.randbytes(MIB))
+        fs.sync()
+        offsets = [rng.randrange(sizes.large_bytes // 4096) * 4096 for _ in range(sizes.overwrites)]
+        synced = offsets[: sizes.probes]
+        with fs.open("/large", "r+b", buffering=0) as file:
+
+            def write(offset: int) -> None:
+                file.seek(offset)
+                file.write(data)
+
+            def write_synced(offset: int) -> None:
+                write(offset)
+                fs.fsync("/large")
+
+            start = perf_counter()
+            for offset in offsets:
+                write(offset)
+            rate = len(offsets) / (perf_counter() - start)
+            fs.sync()
+            before = _log_bytes(fs)
+            start = perf_counter()
+            for offset in synced:
+                write_synced(offset)
+            seconds = perf_counter() - start
+            grown = _log_bytes(fs) - before
+    return [
+        Figure("random 4 KiB overwrites, buffered", rate, "writes/s"),
+        Figure("random 4 KiB overwrites, each with fsync", len(synced) / seconds, "writes/s"),
+        Figure("log bytes per user byte, 4 KiB overwrite + fsync", grown / (len(synced) * 4096), "bytes", 4),
+    ]
+
+
+def _log_bytes(fs: Any) -> int:
+    """Bytes ever appended to both logs, as far as nothing was compacted."""
+    stores = fs.filesystem.committed.stores
+    return int(stores.metadata.log_bytes + stores.blocks.log_bytes)
+
+
+def _import(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    source = directory / f"vfs-source-{os.getpid()}"
+    try:
+        for number in range(sizes.import_files):
+            if number % 500 == 0:
+                folder = source / f"d{number // 500}"
+                folder.mkdir(parents=True)
+            (folder / f"f{number}").write_bytes(rng.randbytes(rng.randrange(100, 3000)))
+        with _store(directory) as fs:
+            start = perf_counter()
+            fs.import_tree(str(source), "/tree")
+            seconds = perf_counter() - start
+    finally:
+        remove(str(source))
+    return [Figure(f"import of {sizes.import_files:,} files", sizes.import_files / seconds, "files/s")]
+
+
+_STREAM = """
+import os, resource, sys, vfsdb
+def anonymous():
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon"))) / 1024
+with vfsdb.open(sys.argv[1]) as fs:
+    size, most, start = int(sys.argv[2]), 0.0, anonymous()
+    with fs.open("/stream", "wb") as file:
+        for _ in range(size >> 20):
+            file.write(os.urandom(1 << 20))
+            most = max(most, anonymous())
+    with fs.open("/stream", "rb") as file:
+        while file.read(1 << 20):
+            most = max(most, anonymous())
+    print(most - start)
+"""
+_WALK = """
+import sys, time, vfsdb
+def anonymous():
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon"))) / 1024
+with vfsdb.open(sys.argv[1]) as fs:
+    start, most = anonymous(), 0.0
+    clock = time.perf_counter()
+    count = 0
+    for _, folders, files in fs.walk("/"):
+        count += len(files)
+        most = max(most, anonymous())
+    walk = time.perf_counter() - clock
+    clock = time.perf_counter()
+    fs.du("/")
+    du = time.perf_counter() - clock
+    most = max(most, anonymous())
+    print(most - start, count / walk, count / du)
+"""
+
+
+def _child(script: str, *arguments: object) -> list[float]:
+    made = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return [float(text) for text in made.stdout.split()]
+
+
+def _memory(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    with _store(directory) as fs:
+        path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
+        for first in range(0, sizes.walk_files, 1000):
+            with fs.transaction():
+                fs.makedirs(f"/t/{first // 1000 // 100}/{first // 1000}")
+                for number in range(first, min(first + 1000, sizes.walk_files)):
+                    fs.write_bytes(f"/t/{first // 1000 // 100}/{first // 1000}/{number}", b"x")
+        fs.close()
+        most, walked, summed = _child(_WALK, path)
+        (streamed,) = _child(_STREAM, path, sizes.stream_bytes)
+    files = f"{sizes.walk_files:,} files"
+    return [
+        Figure(f"walk of {files}, cold", walked, "files/s"),
+        Figure(f"du of {files}", summed, "files/s"),
+        Figure(f"memory while {files} are walked", most, "MiB", 100),
+        Figure(f"memory while {sizes.stream_bytes // MIB:,} MiB are streamed", streamed, "MiB", 100),
+    ]
+
+
+def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    with _store(directory) as fs:
+        path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
+        held = 0
+        for turn in range(2):
+            held = 0
+            for number in range(sizes.import_files // 20):
+                data = rng.randbytes(rng.randrange(100, 40_000))
+                fs.write_bytes(f"/f{number}", data)
+                held += len(data)
+        fs.sync()
+        before = _bytes_in(path)
+        fs.compact()
+        after = _bytes_in(path)
+    return [
+        Figure("store against its data, after overwriting all of it", before / held, "of the data"),
+        Figure("the same after compaction", after / held, "of the data"),
+    ]
