@@ -48,8 +48,12 @@ class Caches:
     def drop_stat(self, ino: int) -> None:
         """The attributes of *ino* changed in memory."""
         with self._lock:
-            self.clock += 1
-            self.stats.pop(ino, None)
+            self.forget_stat(ino)
+
+    def forget_stat(self, ino: int) -> None:
+        """As `drop_stat`; the state lock is held."""
+        self.clock += 1
+        self.stats.pop(ino, None)
 
     def clear(self) -> None:
         """Forget everything: another state is shown."""

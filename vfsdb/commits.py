@@ -69,7 +69,7 @@ class Commits:
         self._inline_max = committed.superblock.inline_max
         self._after = after
         self._owner = 0  # thread of the caller's transaction
-        self._levels: list[_Level] = []
+        self.levels: list[_Level] = []
         self._operation: _Level | None = None  # the operation that runs now
         self._observers: list[Observer] = []
         self._told: deque[list[Event]] = deque()
@@ -90,7 +90,7 @@ class Commits:
 
     def own(self) -> Transaction | None:
         """The transaction whose writes this thread must see, None outside one."""
-        levels = self._levels
+        levels = self.levels
         return levels[-1].transaction if levels and self._owner == threading.get_ident() else None
 
     def read(self, operation: Callable[[Transaction], T]) -> T:
@@ -102,7 +102,7 @@ class Commits:
     def written(self, ino: int) -> Written | None:
         """What is buffered of *ino* for this thread to see."""
         written = self.buffers.get(ino)
-        return written if written is not None and (not self._levels or self.own() is not None) else None
+        return written if written is not None and (not self.levels or self.own() is not None) else None
 
     def buffer(self, ino: int) -> Buffer | None:
         """The buffer of `written`."""
@@ -118,7 +118,7 @@ class Commits:
         """
         with self.lock:
             self.check_writable()
-            if self._levels:
+            if self.levels:
                 return self._inside(operation)
             result = self._alone(operation, frees)
         self._finish()
@@ -131,7 +131,7 @@ class Commits:
             self.committed.stores.metadata.sync()
 
     def _inside(self, operation: Callable[[Transaction], T]) -> T:
-        outer = self._levels[-1]
+        outer = self.levels[-1]
         level = _Level(Transaction(self.committed, outer.transaction))
         try:
             with self._running(level):
@@ -182,7 +182,7 @@ class Commits:
 
     def opened(self, handle: int) -> None:
         """*handle* was opened by the operation that runs now: it dies where that does not commit."""
-        level = self._operation or (self._levels[-1] if self._levels else None)
+        level = self._operation or (self.levels[-1] if self.levels else None)
         if level is not None:
             level.handles.append(handle)
 
@@ -249,7 +249,7 @@ class Commits:
     def flush(self) -> None:
         """Commit all buffered data."""
         with self.lock:
-            if self._levels:
+            if self.levels:
                 self._settle()
                 return
             if self.buffers:
@@ -258,7 +258,7 @@ class Commits:
 
     def _settle(self) -> None:
         """Inside a caller's transaction: put what is buffered into it."""
-        transaction = self._levels[-1].transaction
+        transaction = self.levels[-1].transaction
         for ino in list(self.buffers):
             if transaction.exists(ino):
                 self._flush_one(transaction, ino)
@@ -285,34 +285,34 @@ class Commits:
                 self._roll_back()
                 raise
             self._end()
-            outermost = not self._levels
+            outermost = not self.levels
         finally:
             self.lock.release()
         if outermost:
             self._finish()
 
     def _begin(self) -> None:
-        if self._levels:
+        if self.levels:
             self._settle()
-            parent = self._levels[-1].transaction
-            self._levels.append(_Level(Transaction(self.committed, parent)))
+            parent = self.levels[-1].transaction
+            self.levels.append(_Level(Transaction(self.committed, parent)))
         else:
             self.flush()
             self._owner = threading.get_ident()
-            self._levels.append(_Level(Transaction(self.committed)))
+            self.levels.append(_Level(Transaction(self.committed)))
 
     def _roll_back(self) -> None:
-        level = self._levels.pop()
+        level = self.levels.pop()
         for ino in list(self.buffers):
             self._drop(ino)
         self._abort(level)
 
     def _end(self) -> None:
-        level = self._levels[-1]
-        if len(self._levels) > 1:
+        level = self.levels[-1]
+        if len(self.levels) > 1:
             self._settle()
-            self._levels.pop()
-            self._merge(level, self._levels[-1])
+            self.levels.pop()
+            self._merge(level, self.levels[-1])
             return
         try:
             self._commit(level)
@@ -321,12 +321,12 @@ class Commits:
             if isinstance(error, Conflict | CommitUnknown):
                 raise os_error(errno.EBUSY, reason=f"another writer came between: {error}; run it again") from error
             raise
-        self._levels.pop()
+        self.levels.pop()
 
     @property
     def inside(self) -> bool:
         """Whether a caller's transaction is open; asked under the lock: this thread's."""
-        return bool(self._levels)
+        return bool(self.levels)
 
     # -- observers -----------------------------------------------------------------------------------------
 

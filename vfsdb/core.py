@@ -298,10 +298,9 @@ class InodeFileSystem(FileSystem):
         self.files.check_block_size(block_size)
 
         def operation(ws: Transaction) -> tuple[Stat, int]:
-            try:
-                ino = self._namespace.find(ws, parent, name, caller)
-            except FileNotFoundError:
-                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller)
+            ino = self._namespace.look(ws, parent, name, caller)
+            if not ino:
+                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller, looked=True)
                 self.files.prepare(made, block_size)
                 handle = self.files.add(OpenFile(made.ino, flags, caller))
                 ino = made.ino
@@ -481,8 +480,14 @@ class InodeFileSystem(FileSystem):
             return kept[1]
         self._require_listing(ino, caller, access.EXECUTE)
         entries = self.list_entries(ino, caller)
-        stats = caches.stats
-        found = tuple((entry, (plain and stats.get(entry.ino)) or self._answer(entry.ino)) for entry in entries)
+        kept_stats = caches.stats if plain else {}
+
+        def operation(ws: Transaction) -> tuple[tuple[DirEntry, Stat], ...]:
+            return tuple(
+                (entry, kept_stats.get(entry.ino) or self.files.stat(ws, entry.ino, self.device)) for entry in entries
+            )
+
+        found = self._read(operation)
         if plain:
             caches.keep_listing_plus(clock, ino, found)
         return found
@@ -629,16 +634,16 @@ class InodeFileSystem(FileSystem):
         exclusive: bool = False,
     ) -> Stat:
         def operation(ws: Transaction) -> Stat:
-            found = directories.find(ws, ws.inode(parent), name, self.superblock.salt)
-            if found is None:
-                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller)
+            ino = self._namespace.look(ws, parent, name, caller)
+            if not ino:
+                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller, looked=True)
                 self.files.prepare(made, 0)
+                self.files.fill(ws, made, data)
                 ino = made.ino
             elif exclusive:
                 raise os_error(errno.EEXIST, name)
             else:
-                ino = self._namespace.find(ws, parent, name, caller)
-            self.files.replace(ws, ino, data, caller)
+                self.files.replace(ws, ino, data, caller)
             return self._stat(ws, ino)
 
         return self._change(operation)

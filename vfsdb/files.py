@@ -16,7 +16,7 @@ from typing import Final
 
 from vfsdb import access, attributes, content, copying, flushing, holes, xattrs
 from vfsdb.caches import Caches
-from vfsdb.commits import BUFFERED_BYTES_MAX, Commits, Written
+from vfsdb.commits import BUFFERED_BYTES_MAX, Commits
 from vfsdb.database import StaleBlockError
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.handles import Handles, OpenFile
@@ -41,6 +41,8 @@ _DIRECTORY: Final = stat_bits.S_IFDIR
 _FILE: Final = stat_bits.S_IFREG
 _DAY_NS: Final = 86400 * 10**9
 _ACCESS_TIMES_MAX: Final = 1 << 16
+_NOT_READABLE: Final = os.O_WRONLY  # the lowest bit of the access mode; both bits never are
+_NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _READS_MAX: Final = 8  # how often a read begins again because its blocks were replaced meanwhile
 BLOCK_BYTES_MIN, BLOCK_BYTES_MAX = 4096, 4 << 20
 
@@ -55,6 +57,7 @@ class Files:
         self._caches = caches
         self._superblock = superblock
         self._atime = atime
+        self._notes_access = atime != "noatime" and not commits.read_only
         self.handles = Handles()
         self.locks = LockTable()
         self._accessed: dict[int, int] = {}  # ino -> access time that no commit has yet
@@ -89,13 +92,13 @@ class Files:
 
     def accessed(self, ino: int, inode: Inode | None = None) -> None:
         """Something read *ino*: its access time follows, as the atime option says."""
-        if self._atime == "noatime" or self._commits.read_only:
+        if not self._notes_access:
             return
         now = coarse_time_ns()
         if inode is None:
-            inode = self._commits.committed.read(lambda ws: ws.inode(ino))
-        last = max(inode.atime_ns, self._accessed.get(ino, inode.atime_ns))
-        if self._atime == "strictatime" or last <= max(inode.mtime_ns, inode.ctime_ns) or now - last > _DAY_NS:
+            inode = self._commits.committed.reader().inode(ino)
+        last = self._accessed.get(ino, 0) or inode.atime_ns
+        if last <= inode.mtime_ns or last <= inode.ctime_ns or now - last > _DAY_NS or self._atime == "strictatime":
             if len(self._accessed) >= _ACCESS_TIMES_MAX:
                 self._accessed.pop(next(iter(self._accessed)))
             self._accessed[ino] = now
@@ -209,28 +212,51 @@ class Files:
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """What `FileSystem.read` does."""
-        opened = self._reading(handle)
+        opened = self.handles.opened.get(handle)
+        if opened is None or opened.flags & _NOT_READABLE or opened.directory:
+            opened = self._reading(handle)
         if size < 0 or offset < 0:
             raise os_error(errno.EINVAL, reason=f"read of {size} bytes at offset {offset}")
-        return self._read(opened.ino, size, offset, not opened.flags & getattr(os, "O_NOATIME", 0))
+        notes_access = not opened.flags & _NOATIME
+        ino, commits = opened.ino, self._commits
+        if not commits.levels and ino not in commits.buffers and not commits.closed:  # short cut for most reads
+            reader = commits.committed.reader()
+            inode = reader.inode(ino)
+            try:
+                data = content.read(reader, inode, None, size, offset)
+            except StaleBlockError:
+                return self._read(ino, size, offset, notes_access)
+            if notes_access and size:
+                self.accessed(ino, inode)
+            return data
+        return self._read(ino, size, offset, notes_access)
 
     def read_inode(self, ino: int, size: int, offset: int, caller: Caller) -> bytes:
         """Read without a handle."""
         if offset < 0:
             raise os_error(errno.EINVAL, reason=f"read at offset {offset}")
-        inode = self._commits.read(lambda ws: self._readable(ws, ino, caller))
-        return self._read(ino, FILE_BYTES_MAX if size < 0 else size, offset, True, inode)
+        commits = self._commits
+        if size < 0:
+            size = FILE_BYTES_MAX
+        if not commits.levels and ino not in commits.buffers and not commits.closed:  # short cut for small files
+            reader = commits.committed.reader()
+            inode = reader.inode(ino)
+            inline = inode.inline
+            if inline is not None and inode.nlink and caller.privileged:
+                self.accessed(ino, inode)
+                return inline[offset : offset + size]
+        commits.read(lambda ws: self._check_readable(ws, ino, caller))
+        return self._read(ino, size, offset, True)
 
-    def _readable(self, ws: Transaction, ino: int, caller: Caller) -> Inode:
+    def _check_readable(self, ws: Transaction, ino: int, caller: Caller) -> None:
         inode = self.usable(ws, ino)
         require_file(inode)
         require_access(ws, inode, caller, access.READ)
-        return inode
 
-    def _read(self, ino: int, size: int, offset: int, notes_access: bool, inode: Inode | None = None) -> bytes:
+    def _read(self, ino: int, size: int, offset: int, notes_access: bool) -> bytes:
         commits = self._commits
         if notes_access and size:
-            self.accessed(ino, inode)
+            self.accessed(ino)
         for _ in range(_READS_MAX):
             own = commits.own()
             if own is not None:
@@ -268,7 +294,9 @@ class Files:
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         """What `FileSystem.write` does: into the buffer."""
         commits = self._commits
-        opened = self._writing(handle)
+        opened = self.handles.opened.get(handle)
+        if opened is None or not opened.flags & os.O_ACCMODE:
+            opened = self._writing(handle)
         if type(data) is memoryview and (data.itemsize != 1 or not data.contiguous):
             data = bytes(data)
         size = len(data)
@@ -280,14 +308,14 @@ class Files:
             commits.check_writable()
             written = commits.buffers.get(opened.ino)
             if written is None:
-                written = self._new_buffer(opened.ino)
+                written = commits.add_buffer(opened.ino)
             buffer = written.buffer
             with commits.committed.lock:
                 before = buffer.held_bytes
                 buffer.write(data, buffer.size if opened.flags & os.O_APPEND else offset)
                 commits.buffered_bytes += buffer.held_bytes - before
                 written.time_ns = coarse_time_ns()
-                self._caches.drop_stat(opened.ino)
+                self._caches.forget_stat(opened.ino)
             if not opened.dirty or not written.drops_setuid:
                 opened.dirty = True
                 if not _privileged(opened.caller):
@@ -295,9 +323,6 @@ class Files:
             if commits.buffered_bytes > BUFFERED_BYTES_MAX // 2:
                 commits.flush()
         return size
-
-    def _new_buffer(self, ino: int) -> Written:
-        return self._commits.add_buffer(ino)
 
     def settle(self, ws: Transaction, ino: int) -> None:
         """Put what is buffered of *ino* into *ws*, before its attributes or its content change otherwise."""
@@ -336,6 +361,11 @@ class Files:
         self._commits.discard(ino)
         self._store_whole(ws, ino, data)
         self._modified(ws, ino, caller)
+
+    def fill(self, ws: Transaction, made: Inode, data: bytes | bytearray | memoryview) -> None:
+        """Make *data* the content of a file that this operation made."""
+        if data:
+            self._store_whole(ws, made.ino, data)
 
     def _store_whole(self, ws: Transaction, ino: int, data: bytes | bytearray | memoryview) -> None:
         inline_max = self._superblock.inline_max

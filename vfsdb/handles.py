@@ -37,32 +37,32 @@ class OpenFile:
 class Handles:
     """The handles of one filesystem. Numbers go up and are never given out twice."""
 
-    __slots__ = ("_lookups", "_next", "_open", "_users")
+    __slots__ = ("_lookups", "_next", "_users", "opened")
 
     def __init__(self) -> None:
         self._next = count(1)
-        self._open: dict[int, OpenFile] = {}
+        self.opened: dict[int, OpenFile] = {}
         self._users: dict[int, int] = {}  # ino -> handles on it
         self._lookups: dict[int, int] = {}
 
     def add(self, opened: OpenFile) -> int:
         """A handle for *opened*."""
         handle = next(self._next)
-        self._open[handle] = opened
+        self.opened[handle] = opened
         self._users[opened.ino] = self._users.get(opened.ino, 0) + 1
         return handle
 
     def get(self, handle: int) -> OpenFile:
         """EBADF where *handle* is not open."""
         try:
-            return self._open[handle]
+            return self.opened[handle]
         except KeyError:
             raise os_error(errno.EBADF, reason=f"handle {handle} is not open") from None
 
     def remove(self, handle: int) -> OpenFile:
         """Close *handle*. EBADF."""
         opened = self.get(handle)
-        del self._open[handle]
+        del self.opened[handle]
         left = self._users[opened.ino] - 1
         if left:
             self._users[opened.ino] = left
@@ -88,12 +88,12 @@ class Handles:
 
     def holds(self, handle: int) -> bool:
         """Whether *handle* is open."""
-        return handle in self._open
+        return handle in self.opened
 
     def linkable(self, ino: int) -> bool:
         """Whether *ino* is open by a handle that lets a file without a name have one."""
-        return ino in self._users and any(one.linkable for one in self._open.values() if one.ino == ino)
+        return ino in self._users and any(one.linkable for one in self.opened.values() if one.ino == ino)
 
     def handles(self) -> list[int]:
         """Every open handle."""
-        return list(self._open)
+        return list(self.opened)

@@ -80,9 +80,20 @@ class Namespace:
 
     # -- new entries ---------------------------------------------------------------------------------------
 
-    def make(self, ws: WriteSet, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
-        """A new inode of *mode* (with type bits) under a new name; the caller fills in what its type holds."""
-        directory = self._place_for(ws, parent, name, caller)
+    def look(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> int:
+        """Inode number of an entry, 0 where there is none; as `find` otherwise."""
+        directory = self._searched(ws, parent, name, caller)
+        if name in (b".", b".."):
+            return self.find(ws, parent, name, caller)
+        found = directories.find(ws, directory, name, self.salt)
+        return found[1] if found is not None else 0
+
+    def make(self, ws: WriteSet, parent: int, name: bytes, mode: int, caller: Caller, looked: bool = False) -> Inode:
+        """A new inode of *mode* (with type bits) under a new name; the caller fills in what its type holds.
+
+        *looked*: this operation has seen that the name is free.
+        """
+        directory = self._place_for(ws, parent, name, caller, looked)
         made = self.new_inode(ws, directory, mode, caller)
         made.parents.append((parent, self._insert(ws, directory, name, made)))
         if made.kind == _DIRECTORY:
@@ -140,13 +151,13 @@ class Namespace:
         ws.events.append(Event(ino))
         return inode
 
-    def _place_for(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> Inode:
+    def _place_for(self, ws: WriteSet, parent: int, name: bytes, caller: Caller, looked: bool = False) -> Inode:
         """The directory, where *name* may be made in it."""
         directory = self._searched(ws, parent, name, caller)
         checked_name(name)
         if directory.nlink == 0:
             raise os_error(errno.ENOENT, name, reason="the directory was removed")
-        if directories.find(ws, directory, name, self.salt) is not None:
+        if not looked and directories.find(ws, directory, name, self.salt) is not None:
             raise os_error(errno.EEXIST, name)
         require_access(ws, directory, caller, access.WRITE)
         return directory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat as stat_bits
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -138,7 +137,7 @@ class Inode:
     @property
     def kind(self) -> int:
         """The type bits of the mode."""
-        return stat_bits.S_IFMT(self.mode)
+        return self.mode & 0o170000
 
     def copy(self) -> Inode:
         """A copy to change: nothing mutable is shared."""
