@@ -1,4 +1,4 @@
-"""vfsdb alone: large directories, append to a large file, random overwrites and their log bytes, walks, memory, space."""
+"""vfsdb alone: large directories, appending, random overwrites and their log bytes, walks, memory, space."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     with _store(directory) as fs:
         path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
         held = 0
-        for turn in range(2):
+        for _ in range(2):
             held = 0
             for number in range(sizes.import_files // 20):
                 data = rng.randbytes(rng.randrange(100, 40_000))

@@ -1,6 +1,7 @@
 """What is timed of filesystems: each workload prepares its round outside the clock, then runs it, and gives a rate.
 
-Every peer gets the same names, sizes and order, from one seed. A round stops at its time limit, so slow peers give a rate, too.
+Every peer gets the same names, sizes and order, from one seed. A round stops at its time limit: slow peers give a
+rate, too.
 """
 
 from __future__ import annotations
