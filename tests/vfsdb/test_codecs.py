@@ -24,6 +24,7 @@ from vfsdb.records import (
     SIZE_MAX,
     TIME_NS_MAX,
     TIME_NS_MIN,
+    XATTRS,
     Counters,
     FreePage,
     FreeRun,
@@ -39,7 +40,7 @@ TIMES = st.integers(TIME_NS_MIN, TIME_NS_MAX)
 COUNTS = st.integers(0, 2**64 - 1)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ATTRIBUTE_NAMES = st.binary(min_size=1, max_size=255).filter(lambda name: b"\0" not in name)
-XATTRS = st.dictionaries(ATTRIBUTE_NAMES, st.binary(max_size=200), max_size=4)
+ATTRIBUTES = st.dictionaries(ATTRIBUTE_NAMES, st.binary(max_size=200), max_size=4)
 
 
 @st.composite
@@ -69,7 +70,7 @@ def inodes(draw: st.DrawFn) -> Inode:
         draw(NAMES),
         draw(NAMES),
         draw(st.lists(st.tuples(U32, U64), max_size=3)),
-        draw(XATTRS),
+        draw(ATTRIBUTES),
         draw(U32),
     )
     if kind == stat.S_IFREG:
@@ -131,7 +132,7 @@ CODECS = {
     "inode": Codec(Inode(KEY, 0o100644), inodes(), codecs.encode_inode, lambda data: codecs.decode_inode(data, KEY)),
     "directory page": codec_of_pages(DIRECTORY_PAGE),
     "map page": codec_of_pages(MAP_PAGE),
-    "xattrs": Codec({b"user.x": b"1"}, XATTRS, codecs.encode_xattrs, lambda data: codecs.decode_xattrs(data, KEY)),
+    "xattrs": Codec({b"user.x": b"1"}, ATTRIBUTES, codecs.encode_xattrs, lambda data: codecs.decode_xattrs(data, KEY)),
     "superblock": Codec(
         Superblock(bytes(16), bytes(16), bytes(16), 0, 65536, 4096, bytes(8)),
         SUPERBLOCKS,
@@ -268,6 +269,30 @@ def test_page_larger_than_a_page_is_damage() -> None:
     record = bytes((1, MAP_PAGE)) + msgpack.packb([0, bytes(8), [bytes(PAGE_BYTES_MAX)]])
     with pytest.raises(CorruptionError, match="more bytes"):
         codecs.decode_page(record, KEY, MAP_PAGE)
+
+
+@pytest.mark.parametrize("values", [["text", b"x"], [None, b"x"], [b"x"], [b"x", 5], "xy"])
+def test_page_with_values_of_another_type_or_number_is_damage(values: object) -> None:
+    record = bytes((1, MAP_PAGE)) + msgpack.packb([0, bytes(8) + bytes([1] * 8), values])
+    with pytest.raises(CorruptionError):
+        codecs.decode_page(record, KEY, MAP_PAGE)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [b"b\0a", bytes(8), b""],  # descending
+        [b"a\0a", bytes(8), b""],  # twice
+        [b"a\0", bytes(8), b""],  # an empty name
+        [b"a", b"\2\0\0\0", b"x"],  # a value that is cut
+        [b"a", b"\1\0\0\0", b"xx"],  # more than the values
+        [b"a" * 256, bytes(4), b""],
+        ["a", bytes(4), b""],
+    ],
+)
+def test_attributes_that_contradict_themselves_are_damage(fields: list[object]) -> None:
+    with pytest.raises(CorruptionError):
+        codecs.decode_xattrs(bytes((1, XATTRS)) + msgpack.packb(fields), KEY)
 
 
 def test_free_runs_that_overlap_are_damage() -> None:

@@ -220,6 +220,35 @@ def test_pinned_run_at_the_head_holds_up_nothing_behind_it(tiny_pages: None) -> 
     assert write_set.counters().pending_blocks == 30
 
 
+@pytest.mark.parametrize(
+    ("pin", "is_held"),
+    [
+        (Pin(9, 5), True),  # it needs block version 5, and the run dies in version 10
+        (Pin(10, 5), False),  # in its state the blocks are dead already
+        (Pin(9, 4), False),  # they were not born yet
+    ],
+)
+def test_pin_holds_what_was_born_before_it_and_died_after(pin: Pin, is_held: bool) -> None:
+    write_set = ListedWriteSet()
+    freelist.free_blocks(write_set, BlockRun(0, 1, 5), 10)
+    assert freelist.collect(write_set, 10, [pin]) == ([] if is_held else [FreeRun(0, 1, 5, 10)])
+
+
+def test_held_pages_are_looked_at_once_in_a_call(tiny_pages: None) -> None:
+    write_set = with_pending(30)
+    before = [page.runs[:] for _, page in freelist.chain(write_set, write_set.counters().pending_head)]
+    assert freelist.collect(write_set, 2, [Pin(1, 10**6)], pages_max=17) == []
+    after = [page.runs for _, page in freelist.chain(write_set, write_set.counters().pending_head)]
+    assert len(before) == 10 and after == before  # each went behind the others
+
+
+def test_single_blocks_are_taken_from_the_list() -> None:
+    write_set = ListedWriteSet()
+    freelist.make_available(write_set, [FreeRun(7, 1)])
+    assert freelist.new_blocks(write_set, 1, 10**6) == [(7, 1)]
+    assert freelist.new_blocks(write_set, 1, 10**6) == [(0, 1)]
+
+
 def test_pages_looked_at_by_one_collect_are_bounded(tiny_pages: None) -> None:
     write_set = with_pending(300)
     assert len(freelist.collect(write_set, 2, [], pages_max=5)) == 15

@@ -24,7 +24,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, limit in {"LEAF_BYTES": 60, "INNER_CHILDREN": 4, "ROOT_BYTES": 40, "ROOT_CHILDREN": 3}.items():
+    for name, limit in {"LEAF_BYTES": 60, "INNER_CHILDREN": 10, "ROOT_BYTES": 40, "ROOT_CHILDREN": 3}.items():
         monkeypatch.setattr(pages, name, limit)
 
 
@@ -124,7 +124,7 @@ def test_ascending_inserts_fill_pages(small_pages: None) -> None:
     write_set, ino = filled(1000)
     leaves = list(pages.leaves(write_set, write_set.inode(ino).root))
     assert {len(leaf.keys) for leaf in leaves[:-1]} == {4}  # as many as a leaf holds
-    assert write_set.inode(ino).root.level >= 4
+    assert write_set.inode(ino).root.level >= 3
 
 
 def test_random_inserts_fill_pages_by_two_thirds() -> None:
@@ -136,6 +136,55 @@ def test_random_inserts_fill_pages_by_two_thirds() -> None:
     assert list(pages.check(write_set, root)) == [] and root.level == 2
     assert sum(len(leaf.keys) for leaf in leaves) / len(leaves) > 0.6 * pages.LEAF_BYTES / 15
     write_set.settle()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_long_run_of_changes_agrees_with_a_sorted_dict(small_pages: None, seed: int) -> None:
+    draw = random.Random(seed)
+    write_set, ino = filled(0)
+    model: SortedDict[int, bytes] = SortedDict()
+    for step in range(1500):
+        key, value = draw.randrange(400), bytes(draw.randrange(30))
+        if draw.random() < (0.65 if step % 500 < 250 else 0.3):
+            assert pages.put(write_set, ino, key, value, MAP_PAGE) == (key not in model)
+            model[key] = value
+        elif key in model:
+            assert pages.remove(write_set, ino, key) == model.pop(key)
+        elif draw.random() < 0.05:
+            stop = key + draw.randrange(60)
+            entries = [(new, value) for new in range(key, stop, draw.choice([1, 2, 90]))]
+            pages.replace_range(write_set, ino, key, stop, entries, MAP_PAGE)
+            for gone in list(model.irange(key, stop, (True, False))):
+                del model[gone]
+            model.update(entries)
+        root = write_set.inode(ino).root
+        below = [(found, model[found]) for found in model.irange(None, key)][-1:]
+        assert [pages.floor(write_set, root, key)] == (below or [None])
+        if step % 10 == 0:
+            assert list(pages.check(write_set, root)) == []
+            assert list(pages.items(write_set, root)) == list(model.items())
+            assert pages.count_pages(write_set, root) == len(write_set.keys_in_use) - 1
+            write_set.settle()
+
+
+def test_joined_page_brings_the_lower_bound_that_its_parent_knew(small_pages: None) -> None:
+    write_set, ino = filled(0, iter(range(0, 1200, 10)))  # leaves of four keys, ten to an inner page
+    assert write_set.inode(ino).root.keys == [0, 400, 800]
+    for key in (400, 410, 420, 430, 440):  # the first leaf of the second inner page, one key of the next leaf
+        pages.remove(write_set, ino, key)
+    pages.put(write_set, ino, 405, b"new", MAP_PAGE)  # below the bound that the inner page has beside that leaf
+    for key in [*range(200, 400, 10), *range(480, 800, 10)]:
+        pages.remove(write_set, ino, key)
+    assert pages.get(write_set, write_set.inode(ino).root, 405) == b"new"
+    assert list(pages.check(write_set, write_set.inode(ino).root)) == []
+
+
+def test_put_that_may_not_replace_leaves_the_value() -> None:
+    write_set, ino = filled(3)
+    write_set.settle()
+    assert not pages.put(write_set, ino, 1, b"other", MAP_PAGE, replace=False)
+    assert not write_set.edited
+    assert pages.get(write_set, write_set.inode(ino).root, 1) == b"value"
 
 
 def test_bulk_load_is_one_change_of_each_page() -> None:
