@@ -7,7 +7,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from vfsdb import codecs, directories
+from vfsdb import codecs, directories, extents
 from vfsdb.records import (
     DIRECTORY_PAGE,
     FREE_PAGE,
@@ -135,7 +135,7 @@ def test_fields_of_inodes_are_those_of_the_record_in_order(example: str, place: 
 
 
 def test_fields_of_pages_attributes_and_free_pages_are_those_of_the_code() -> None:
-    [page] = tables("Pages")
+    page = tables("Pages")[0]
     assert names(page) == ["level", "keys", "held"]
     assert matches(page, unpacked(EXAMPLES["leaf"])) and matches(page, unpacked(EXAMPLES["inner page"]))
     assert matches(page, list(unpacked(EXAMPLES["root directory"])[-1]))
@@ -144,6 +144,20 @@ def test_fields_of_pages_attributes_and_free_pages_are_those_of_the_code() -> No
     head, run = tables("Free pages")
     assert names(head) == [field.name for field in fields(FreePage)][:1] and names(run) == list(FreeRun._fields)
     assert matches(head + run * 2, unpacked(EXAMPLES["free page"])) and EXAMPLES["free page"][1] == FREE_PAGE
+
+
+def test_entries_of_a_block_map_are_those_of_the_code() -> None:
+    text = section("Pages")
+    kinds = re.findall(r"^\| (\d) \| ([\w ]+) \| (?:for each layer )?([\w, ]+):", text, re.MULTILINE)
+    widths = {name: code[1:3] for name, code in re.findall(r"^\| `(\w+)` \| (u\d\d)", text, re.MULTILINE)}
+    codes = {"32": "I", "64": "Q"}
+    layouts = [(kind, "".join(codes[widths[name]] for name in names.split(", "))) for kind, _, names in kinds]
+    assert layouts[:3] == [
+        (str(extents.RUN), extents.RUN_BYTES.format[2:]),
+        (str(extents.SHORT_RUN), extents.SHORT_RUN_BYTES.format[2:]),
+        (str(extents.PATCHED), extents.LAYER_BYTES.format[1:]),
+    ]
+    assert kinds[3][0] == str(extents.RESERVED) and extents.RESERVED_BYTES.format == "<BQ"
 
 
 def dump(record: bytes) -> str:
