@@ -48,7 +48,8 @@ class RawFile(io.RawIOBase):
         self._readable = access != os.O_WRONLY
         self._writable = access != os.O_RDONLY
         self._append = bool(flags & os.O_APPEND)
-        self._position = fs.tell_end(handle) if self._append else 0
+        self._behind = self._append  # of the last append: `_position` is to be asked for
+        self._position = 0
 
     def _check(self) -> None:
         if self.closed:
@@ -58,6 +59,7 @@ class RawFile(io.RawIOBase):
         self._check()
         if not self._readable:
             raise io.UnsupportedOperation("File not open for reading")
+        self._settle()
 
     def _check_writable(self) -> None:
         self._check()
@@ -107,14 +109,25 @@ class RawFile(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         """Write all of *data* at the position; in append mode at the end of the file as it is then."""
-        self._check_writable()
+        if self.closed or not self._writable:
+            self._check_writable()
         count = self._fs.write(self._handle, data, self._position)
-        self._position = self._fs.tell_end(self._handle) if self._append else self._position + count
+        if not self._append:
+            self._position += count
+        elif count:
+            self._behind = True
         return count
+
+    def _settle(self) -> None:
+        """After an append the position is the end of the file; it is asked for only where it matters."""
+        if self._behind:
+            self._behind = False
+            self._position = self._fs.tell_end(self._handle)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position. Also os.SEEK_DATA and os.SEEK_HOLE; EINVAL before the start."""
         self._check()
+        self._settle()
         if whence == os.SEEK_SET:
             target = offset
         elif whence == os.SEEK_CUR:
@@ -131,11 +144,13 @@ class RawFile(io.RawIOBase):
     def tell(self) -> int:
         """The position, in bytes from the start."""
         self._check()
+        self._settle()
         return self._position
 
     def truncate(self, size: int | None = None, /) -> int:
         """Cut or extend the file to *size* bytes, by default to the position; the position stays."""
         self._check_writable()
+        self._settle()
         if size is None:
             size = self._position
         self._fs.setattr(self._ino, SetAttr(size=size), self._handle, self._caller)

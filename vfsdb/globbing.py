@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -25,6 +25,18 @@ def parts_of(pattern: str) -> tuple[bool, list[str], bool]:
 def is_magic(part: str) -> bool:
     """Whether *part* can match names other than itself."""
     return _MAGIC.search(part) is not None
+
+
+def matching(names: Sequence[str], part: str) -> list[str]:
+    """Those of *names* that match *part*. One star and nothing else magic needs no regular expression."""
+    prefix, star, suffix = part.partition("*")
+    if not star or is_magic(prefix) or is_magic(suffix):
+        matches = matcher(part)
+        return [name for name in names if matches(name)]
+    if not prefix:
+        return [name for name in names if name.endswith(suffix)]
+    length_min = len(prefix) + len(suffix)
+    return [name for name in names if name.startswith(prefix) and name.endswith(suffix) and len(name) >= length_min]
 
 
 @lru_cache(maxsize=512)

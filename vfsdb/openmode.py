@@ -28,8 +28,10 @@ def parse(mode: str) -> OpenMode:
     if "t" in letters and "b" in letters:
         raise ValueError("can't have text and binary mode at once")
     kinds = letters & set("axrw")
-    if len(kinds) != 1:
+    if len(kinds) > 1:
         raise ValueError("must have exactly one of create/read/write/append mode")
+    if not kinds:
+        raise ValueError("Must have exactly one of create/read/write/append mode and at most one plus")
     kind = kinds.pop()
     updating = "+" in letters
     access = os.O_RDWR if updating else os.O_RDONLY if kind == "r" else os.O_WRONLY

@@ -6,7 +6,7 @@ import stat as stat_bits
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from vfsdb.globbing import RECURSIVE, is_magic, matcher, parts_of
+from vfsdb.globbing import RECURSIVE, is_magic, matcher, matching, parts_of
 from vfsdb.interface import DirEntry, Stat
 from vfsdb.paths import AnyPath, decode, encode, join
 from vfsdb.posix_base import Base
@@ -34,7 +34,7 @@ class Glob(Base):
         if not parts:
             return ["/"] if absolute else []
         found = self._glob("/" if absolute else "", self._start(), parts, only_directories)
-        return sorted(set(found))
+        return _in_order(found, parts)
 
     def iglob(self, pattern: str) -> Iterator[str]:
         """The same, one by one."""
@@ -52,7 +52,7 @@ class Glob(Base):
             return []
         if start.st_mode & 0o170000 != _DIRECTORY:
             return []
-        return sorted(set(self._glob(given, start.st_ino, parts, only_directories)))
+        return _in_order(self._glob(given, start.st_ino, parts, only_directories), parts)
 
     def _glob(self, prefix: str, ino: int, parts: list[str], only_directories: bool) -> list[str]:
         """Level by level: the directories that match all but the last component, then the names in them."""
@@ -74,9 +74,8 @@ class Glob(Base):
             return own + [join(base, name) for base, here in below for name in self._names(here)]
         if not is_magic(part):
             return [join(path, part)] if self._entry(ino, part) is not None else []
-        matches = matcher(part)
         start = path if not path or path.endswith("/") else path + "/"
-        return [start + name for name in self._names(ino) if matches(name)]
+        return [start + name for name in sorted(matching(self._names(ino), part))]
 
     def _directories(self, path: str, ino: int, part: str) -> list[tuple[str, int]]:
         """Directories that match a component, links to directories among them."""
@@ -133,3 +132,8 @@ class Glob(Base):
             return self._fs.list_entries(ino, self._caller)
         except OSError:
             return []
+
+
+def _in_order(found: list[str], parts: list[str]) -> list[str]:
+    """Sorted, each once: only two ``**`` find a path twice. Runs that are sorted already cost little."""
+    return sorted(set(found) if parts.count(RECURSIVE) > 1 else found)

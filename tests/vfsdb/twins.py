@@ -39,7 +39,18 @@ class Host:
         function = getattr(where, name)
 
         def call(path: Any, *others: Any, **options: Any) -> Any:
-            if name in ("rename", "replace", "link", "samefile", "copy", "copy2", "copyfile", "copytree", "move"):
+            if name in (
+                "rename",
+                "replace",
+                "link",
+                "samefile",
+                "copy",
+                "copy2",
+                "copyfile",
+                "copymode",
+                "copytree",
+                "move",
+            ):
                 others = (self.at(others[0]), *others[1:])
             if name == "symlink":
                 return function(path, self.at(others[0]))
