@@ -38,12 +38,10 @@ class Batch:
         tag: bytes,
         codec: Codec,
     ) -> None:
-        if not isinstance(tag, bytes) or len(tag) > TAG_BYTES_MAX:
-            raise InvalidArgumentError(f"a tag is bytes, at most {TAG_BYTES_MAX}; got {tag!r:.60}")
         self._writer = writer
         self._read = read
-        self._expect = _checked_expect(expect)
-        self._tag = tag
+        self._expect = checked_expect(expect)
+        self._tag = checked_tag(tag)
         self._codec = codec
         self._changes: dict[int, tuple[Codec, bytes] | None] = {}
         self._open = False
@@ -125,7 +123,15 @@ class Batch:
         return count
 
 
-def _checked_expect(expect: Mapping[int, int] | None) -> dict[int, int]:
+def checked_tag(tag: object) -> bytes:
+    """*tag* where it can be one. InvalidArgumentError otherwise."""
+    if not isinstance(tag, bytes) or len(tag) > TAG_BYTES_MAX:
+        raise InvalidArgumentError(f"a tag is bytes, at most {TAG_BYTES_MAX}; got {tag!r:.60}")
+    return tag
+
+
+def checked_expect(expect: Mapping[int, int] | None) -> dict[int, int]:
+    """Keys and sequences as plain ints. InvalidArgumentError otherwise."""
     checked = {}
     for key, sequence in (expect or {}).items():
         wanted = 0 if sequence is None else sequence

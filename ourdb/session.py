@@ -92,6 +92,7 @@ class LogSession(IndexedLog):
         def apply(commit: CommitSeen) -> bool:
             self.live.overlay.update(commit.slots)
             self._recent.extend(commit.slots)
+            self.last_tag = commit.tag
             self._set_next_key(max(self.next_key, max(commit.slots, default=0) + 1))
             return True
 

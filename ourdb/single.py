@@ -1,4 +1,4 @@
-"""The short paths of `Writer.set` and `Writer.delete`: closures that own how far the log and its counts are.
+"""The short paths of a writer's puts, deletes and small commits: closures that own how far the log and its counts are.
 
 A put is little more than a checksum, two stores into a map and one into a dict, so every attribute
 read would show. What changes with each commit therefore lives in one set of cells: these closures
@@ -21,17 +21,16 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from ourdb.format import META_DELETE, META_PUT, RECORD_BODY, RECORD_BYTES, SLOT_TOMBSTONE
+from ourdb.format import META_DELETE, META_PUT, RECORD_BODY, RECORD_BYTES, SLOT_LONG, SLOT_TOMBSTONE
 from ourdb.gate import Gate, new_gate
+from ourdb.small import PACKED_MAX, Ground, encode_small, pack_with, packer
 from ourdb.state import State
 
-_JOINED_MAX = 1024  # longer values are stored and checksummed where they are
 _pack_body = RECORD_BODY.pack
-_pack_with: list[Any] = [None] * (_JOINED_MAX + 1)  # value length -> packs a record's body with its value
 _store_crc = struct.Struct("<I").pack_into
 _time_ns = time.time_ns
 
@@ -58,10 +57,11 @@ class Place(NamedTuple):
 
 
 class Single(NamedTuple):
-    """The closures. All but the first two, `place` and `close` want the gate held."""
+    """The closures. All but the first three, `place` and `close` want the gate held."""
 
     set: Callable[..., int]
     delete: Callable[[int], None]
+    commit: Callable[[Mapping[int, bytes], Iterable[int], bytes, int], int]  # its sequence; 0: the long path has it
     bind: Callable[[Bound, int], None]  # use this, up to that limit, once the gate opens
     reopen: Callable[[], None]  # open it, as the last step before the lock is given back
     close: Callable[[], None]  # the next call takes the long path
@@ -76,16 +76,12 @@ class Single(NamedTuple):
     new_lock: Callable[[], Gate]  # also in a forked child, where nobody may give the old one free
 
 
-def _packer(length: int) -> Any:
-    pack = _pack_with[length] = struct.Struct(f"{RECORD_BODY.format}{length}s").pack
-    return pack
-
-
 def make_single(
     recent: list[int],
     superseded: list[int],
     long_set: Callable[[int | None, Any, str | None], int],
     long_delete: Callable[[int], None],
+    note_tag: Callable[[bytes], None],
     start: Place,
 ) -> Single:
     """The short paths of one writer.
@@ -96,6 +92,8 @@ def make_single(
         Get the key of each commit that the overlay already had, and the slot that it replaces.
     long_set, long_delete : Callable
         What answers where the short path does not.
+    note_tag : Callable
+        Gets the tag of each commit of several changes, before the gate opens.
     start : Place
     """
     remember, dead = recent.append, superseded.append
@@ -112,6 +110,7 @@ def make_single(
     page_ok: Any = b""
     numbers: list[int] = []
     sparse = False
+    ground: Any = None
 
     def shut() -> None:
         nonlocal limit
@@ -155,8 +154,8 @@ def make_single(
                     number = sequence + 1
                     previous = numbers[old >> 48] | old >> 20 & 0xFFFFFFF if old else 0
                     try:
-                        if length <= _JOINED_MAX:
-                            pack = _pack_with[length] or _packer(length)
+                        if length <= PACKED_MAX:  # longer ones are stored and checksummed where they are
+                            pack = pack_with[length] or packer(length)
                             body = pack(length, key, META_PUT, number, previous, _time_ns(), value)
                             data[at + 4 : at + 40 + length] = body
                             _store_crc(data, at, crc32(body, seed))
@@ -229,14 +228,63 @@ def make_single(
                 give(None)
         long_delete(key)
 
+    def older(key: int) -> int:
+        place = key - first
+        if 0 <= place < count:
+            return slots[place] if page_ok[place >> 9] else lookup(key)
+        return lookup(key) if sparse else 0
+
+    def commit(puts: Mapping[int, bytes], deletes: Iterable[int], tag: bytes, durable_offset: int) -> int:
+        nonlocal tail, sequence, begun, key_count, limit, overhead, half_done
+        try:
+            take()
+        except IndexError:
+            return 0
+        except BaseException:  # as in `set`
+            give(None)
+            raise
+        try:
+            at, before = tail, sequence
+            if at >= limit or length_max < 0:
+                return 0
+            small = encode_small(puts, deletes, tag, ground, at, before, _time_ns(), durable_offset)
+            if small is None:
+                return 0
+            new, new_slots, olds, number, added, no_puts = small
+            end = at + len(new)
+            if end > limit:
+                return 0
+            try:
+                data[at + 4 : end] = new[4:]
+                data[at : at + 4] = new[:4]
+                begun = number
+                known = len(overlay)
+                overlay.update(new_slots)
+                if len(overlay) - known < len(new_slots):
+                    recent.extend(new_slots)
+                superseded.extend(olds)
+                key_count += added
+                overhead += no_puts
+                note_tag(tag)
+                tail = end
+                sequence = number
+            except BaseException:  # as in `set`
+                limit = -1
+                half_done = at, before
+                raise
+            return number
+        finally:
+            give(None)
+
     def bind(bound: Bound, new_limit: int) -> None:
         nonlocal wanted, data, seed, base, low, high, length_max
-        nonlocal overlay, overlay_get, first, count, slots, page_ok, sparse, lookup, numbers
+        nonlocal overlay, overlay_get, first, count, slots, page_ok, sparse, lookup, numbers, ground
         state = bound.state
         data, seed, base, low, high, length_max = bound[1:]
         overlay, overlay_get, first, count = state.overlay, state.overlay_get, state.first, state.count
         slots, page_ok, sparse, lookup = state.slots, state.page_ok, state.sparse, state.generation.lookup
         numbers = state.table.numbers
+        ground = Ground(overlay_get, older, numbers, base, seed, low, high, min(length_max, SLOT_LONG - 1))
         wanted = new_limit
 
     def close() -> None:
@@ -287,6 +335,7 @@ def make_single(
     return Single(
         set,
         delete,
+        commit,
         bind,
         reopen,
         close,

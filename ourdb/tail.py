@@ -171,10 +171,14 @@ class LogTail(ABC):
             self._superseded,
             self._set_long,
             self._delete_long,
+            self._note_tag,
             Place(0, loaded.sequence, loaded.sequence, loaded.key_count),
         )
         self.lock = self._single.new_lock()
         self.set, self.delete = self._single.set, self._single.delete
+
+    def _note_tag(self, tag: bytes) -> None:
+        self.last_tag = tag
 
     @abstractmethod
     def _set_long(self, key: int | None, value: Any, codec: str | None) -> int:

@@ -58,9 +58,11 @@ from ourdb.session import LogSession
 from ourdb.state import checked_key
 from ourdb.tail import MAP_VALUE_MAX
 
+_SMALL_BYTES_MAX = 16 << 10  # of a commit that may be one of many
 _CLOSE_OVERLAY_MAX = 1 << 12
 _pack_body = RECORD_BODY.pack
 _time_ns = time.time_ns
+_new_tuple = tuple.__new__  # of a NamedTuple: half the price of its own
 COMMIT_BYTES_MAX = 24 + TAG_BYTES_MAX + 32
 
 
@@ -208,12 +210,50 @@ class Writer(LogSession):
             live = [(key, change) for key, change in changes.items() if change is not None or self._holds(key)]
             if live or tag or origin:
                 self._ready(freeing=all(change is None for _, change in live))
+                before = self.tail
                 self._append_batch(dict(live), tag, origin)
-                self._set_limit()
+                self._expect_more(before)
             position = self.position
             self._single.reopen()
         self._committed()
         return position
+
+    def put_all(
+        self, puts: Mapping[int, bytes], deletes: Iterable[int], expect: Mapping[int, int] | None, tag: bytes
+    ) -> Position:
+        """Append puts and deletes as one commit; see `OurDB.commit`."""
+        if not expect:
+            sequence = self._single.commit(puts, deletes, tag, self.durable_offset)
+            if sequence:
+                return _new_tuple(Position, (self.manifest.epoch, sequence))
+        codec, checked = self._codec, self.checked_value
+        plain = {key: checked(value, key) for key, value in puts.items()}
+        with self.lock:
+            for key in plain:
+                self.checked_target(checked_key(key))
+        changes: dict[int, tuple[Codec, bytes] | None] = {checked_key(key): None for key in deletes}
+        if not changes and not expect and not codec.id and plain:
+            return self._put_all_long(plain, tag)
+        for key, value in plain.items():
+            changes.pop(key, None)  # puts come in their order, behind the deletes
+            changes[key] = codec, codec.encode(value) if codec.id else value
+        return self.commit(changes, expect, tag)
+
+    def _put_all_long(self, pairs: Mapping[int, bytes], tag: bytes) -> Position:
+        with self.lock:
+            self._ready()
+            before = self.tail
+            self._append_puts(pairs, PUT, tag)
+            self._expect_more(before)
+            position = self.position
+        self._committed()
+        return position
+
+    def _expect_more(self, before: int) -> None:
+        """After a small commit others like it are likely: let the short path have them."""
+        if 0 <= self.tail - before <= _SMALL_BYTES_MAX:
+            self._warm_ahead(self.tail + _SMALL_BYTES_MAX)
+        self._set_limit()
 
     def _holds(self, key: int) -> bool:
         return slot_is_live(self.live.slot(key))
@@ -239,8 +279,8 @@ class Writer(LogSession):
             self._single.reopen()
         self._committed()
 
-    def _append_puts(self, pairs: Mapping[int, bytes], meta: int) -> None:
-        size = sum(map(len, pairs.values())) + (RECORD_BYTES + 7) * len(pairs) + record_span(64)
+    def _append_puts(self, pairs: Mapping[int, bytes], meta: int, tag: bytes = b"") -> None:
+        size = sum(map(len, pairs.values())) + (RECORD_BYTES + 7) * len(pairs) + record_span(64 + len(tag))
         self._room(size, freeing=False)
         live, numbers = self.live, self.live.table.numbers
         keys, values = list(pairs), list(pairs.values())
@@ -254,7 +294,7 @@ class Writer(LogSession):
         start = Start(self.tail, self._slot_base, self._seed, meta, sequence, now)
         run = encode_puts(keys, values, previous, start)
         slots = dict(zip(keys, run.slots, strict=True))
-        self._finish_batch(run.parts, run.crcs, slots, olds, run.end, sequence + count, now, 0, b"", None)
+        self._finish_batch(run.parts, run.crcs, slots, olds, run.end, sequence + count, now, 0, tag, None)
 
     def _append_batch(
         self,

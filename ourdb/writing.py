@@ -7,12 +7,14 @@ from operator import itemgetter
 from typing import Any, BinaryIO
 
 from ourdb import feed, stream
-from ourdb.batch import Batch
+from ourdb.batch import Batch, checked_expect, checked_tag
 from ourdb.codecs import codec_named
 from ourdb.errors import InvalidArgumentError, ModeError
-from ourdb.position import Commit
+from ourdb.format import TAG_BYTES_MAX
+from ourdb.position import Commit, Position
 from ourdb.progress import Progress
 from ourdb.reading import Reading
+from ourdb.writer import Writer
 
 _KEY = itemgetter(0)
 
@@ -71,6 +73,37 @@ class Writing(Reading, MutableMapping[int, bytes]):
         """Delete many keys in one commit; how many held a value. RecordNotFoundError changes nothing."""
         with self.batch() as batch:
             return batch.delete_many(keys, missing_ok)
+
+    def commit(
+        self,
+        puts: Mapping[int, bytes],
+        deletes: Iterable[int] = (),
+        *,
+        expect: Mapping[int, int] | None = None,
+        tag: bytes = b"",
+    ) -> Position:
+        """Set *puts* and delete *deletes* in one commit; its position. As `batch` does, at a fraction of the cost.
+
+        The sequences of the puts are consecutive, in the order of *puts*; where there are no deletes the last of
+        them comes right before the commit's. Keys to delete that hold no value are passed over; one that is
+        also put is put. About 1.5 us and 1 us a record of 200 bytes.
+
+        Parameters
+        ----------
+        puts : Mapping[int, bytes]
+        deletes : Iterable[int]
+        expect, tag
+            As of `batch`.
+        """
+        if type(puts) is not dict:
+            puts = dict(_pairs(puts))
+        if type(deletes) is not tuple:
+            deletes = tuple(deletes)
+        if type(tag) is not bytes or len(tag) > TAG_BYTES_MAX:
+            tag = checked_tag(tag)
+        core = self._core
+        writer = core if type(core) is Writer else self._writer
+        return writer.put_all(puts, deletes, checked_expect(expect) if expect else None, tag)
 
     def batch(self, *, expect: Mapping[int, int] | None = None, tag: bytes = b"") -> Batch:
         """A batch: ``with db.batch() as b: b.set(...); b.delete(...)`` is one commit, or nothing.

@@ -16,7 +16,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"storage", "memory"},
         {"format", "position", "codecs", "leases", "gate", "aside", "faults", "power_cut"},
         {"manifest", "slots", "testing"},
-        {"bulk", "delta", "index", "segment"},
+        {"bulk", "delta", "index", "segment", "small"},
         {"index_writer"},
         {"salvage", "scan"},
         {"logcheck", "relocation", "rescue"},
