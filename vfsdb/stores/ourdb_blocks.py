@@ -92,13 +92,9 @@ class OurdbBlockStore:
 
     def _change(self, puts: Mapping[int, Any], deletes: Iterable[int]) -> Position:
         try:
-            with self._db.batch() as batch:
-                batch.set_many(puts)
-                batch.delete_many(deletes, missing_ok=True)
+            return self._db.commit(puts, deletes)
         except ourdb.OurDBError as error:
             raise translated(error, self.path) from error
-        assert batch.position is not None
-        return batch.position
 
     def get(self, key: int, birth: int) -> bytes:
         """The block born with *birth*."""

@@ -119,14 +119,9 @@ class OurdbMetadataStore:
         tag = tag_of(self._blocks.uuid, self._needs, token)
         sequences = {key: self._sequence(key, version) for key, version in expect.items()} if expect else None
         try:
-            with self._db.batch(expect=sequences, tag=tag) as batch:
-                batch.set_many(puts)
-                batch.delete_many(deletes, missing_ok=True)
+            version = version_of(self._db.commit(puts, deletes, expect=sequences, tag=tag))
         except ourdb.OurDBError as error:
             raise translated(error, self.path) from error
-        position = batch.position
-        assert position is not None
-        version = version_of(position)
         self._undurable.append(version)
         self._version = version
         if token:
