@@ -246,6 +246,7 @@ class Writer(LogSession):
             self._append_puts(pairs, PUT, tag)
             self._expect_more(before)
             position = self.position
+            self._single.reopen()
         self._committed()
         return position
 

@@ -60,7 +60,7 @@ def _contents(db: OurDB) -> dict[int, bytes]:
     return dict(db.items())
 
 
-@pytest.mark.parametrize("action", ["new", "overwrite", "delete"])
+@pytest.mark.parametrize("action", ["new", "overwrite", "delete", "commit"])
 def test_interrupted_commit_is_there_whole_or_not_at_all(tmp_path: Path, action: str) -> None:
     db = ourdb.open(tmp_path / "db", "n")
     model = {key: b"old" * key for key in range(1, STEPS_MAX)}
@@ -69,13 +69,20 @@ def test_interrupted_commit_is_there_whole_or_not_at_all(tmp_path: Path, action:
     for steps in range(STEPS_MAX - 1):
         key = steps + 1 + (STEPS_MAX if action == "new" else 0)
         value = b"new" * (steps + 1)
-        act = functools.partial(db.delete, key) if action == "delete" else functools.partial(db.set, key, value)
+        if action == "delete":
+            act = functools.partial(db.delete, key)
+        elif action == "commit":
+            act = functools.partial(db.commit, {key: value, 3 * STEPS_MAX + key: value}, tag=b"tag")
+        else:
+            act = functools.partial(db.set, key, value)
         interrupted = _interrupted_after(steps, act)
         after = dict(model)
         if action == "delete":
             del after[key]
         else:
             after[key] = value
+        if action == "commit":
+            after[3 * STEPS_MAX + key] = value
         db.set(0, b"next")  # settles what was left half done
         after[0] = model[0] = b"next"
         found = _contents(db)

@@ -61,6 +61,8 @@ ACTS: dict[str, Callable[[OurDB], object]] = {
     "set a long value": lambda db: db.set(1, b"long" * 800),
     "delete": lambda db: db.delete(1),
     "batch": batch,
+    "commit": lambda db: db.commit({1: b"new", 60: b"new"}, [2], tag=b"tag"),
+    "commit a long value": lambda db: db.commit({1: b"long" * 800, 60: b"new"}, tag=b"tag"),
     "set_many": lambda db: db.set_many(dict.fromkeys(range(30, 40), b"many")),
     "sync": lambda db: db.sync(),
     "checkpoint": lambda db: db.checkpoint(),
