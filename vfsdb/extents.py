@@ -212,7 +212,7 @@ def joined(left: Entry, right: Entry) -> Entry | None:
 
 def put(write_set: WriteSet, ino: int, blocks: Sequence[bytes | bytearray | memoryview]) -> Iterator[tuple[int, int]]:
     """Store *blocks*; key and birth of each, in order. No entry names them yet."""
-    runs = write_set.put_blocks(blocks)
+    runs = write_set.put_blocks(blocks) if blocks else []
     inode = write_set.edit(ino)
     inode.blocks += len(blocks)
     inode.block_bytes += sum(map(len, blocks))

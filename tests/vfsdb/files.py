@@ -38,7 +38,7 @@ class FileWriteSet(MemoryWriteSet):
         return sum(len(self._encode(key, value)) for key, value in self.edited.items())
 
     def put_blocks(self, blocks: Sequence[bytes | bytearray | memoryview]) -> list[BlockRun]:
-        assert all(blocks), "an empty block"
+        assert blocks and all(blocks), "no block, or an empty one"
         if self.puts_left is not None:
             if len(blocks) > self.puts_left:
                 raise OutOfKeysError("no key is left")
