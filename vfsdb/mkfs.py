@@ -14,7 +14,7 @@ from vfsdb.errors import os_error
 from vfsdb.interface import OWNER
 from vfsdb.records import COUNTERS_KEY, ORPHANS_KEY, ROOT_KEY, SUPERBLOCK_KEY, Counters, Inode, Superblock
 
-BLOCK_SIZE: Final = 1 << 16
+BLOCK_SIZE: Final = 128 << 10
 INLINE_MAX: Final = 2048
 _LABEL_BYTES_MAX: Final = 255
 _INODE_BYTES_MAX: Final = 16 << 10  # of an inode's record beside its inline content
