@@ -1,18 +1,20 @@
-"""The hot path of `OurDB.get`: a closure over what a live state offers, rebound when the state changes.
+"""The hot paths of `OurDB.get` and `get_range`: closures over what a live state offers, rebound when it changes.
 
 Reading one cell and unpacking a tuple is half the price of the attribute lookups it replaces. The
-closure answers for keys whose records were checked before and, in the dense window, checks those that
-were not; all else takes the long path.
+closures answer for keys whose records were checked before; ``get`` checks in the dense window those that
+were not. All else takes the long path.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from ourdb.state import State
 
 Get = Callable[..., Any]
+_u64_from = struct.Struct("<Q").unpack_from
 Rebind = Callable[[State | None], None]
 
 
@@ -23,8 +25,8 @@ def _no_value(place: int) -> None:
 _CLOSED: tuple[Any, ...] = ({}, frozenset(), 0, 0, b"", (), (), _no_value)
 
 
-def make_get(long_path: Get) -> tuple[Get, Rebind]:
-    """A ``get(key, default=None)`` and the function that points it at another state (None: at none)."""
+def make_reads(long_path: Get, long_range: Get) -> tuple[Get, Get, Rebind]:
+    """``get``, ``get_range`` and the function that points them at another state (None: at none)."""
     offered = _CLOSED
 
     def get(key: int, default: Any = None) -> Any:
@@ -48,6 +50,25 @@ def make_get(long_path: Get) -> tuple[Get, Rebind]:
                     return data[start : start + (slot & 0xFFFFF)]
         return long_path(key, default)
 
+    def get_range(key: int, start: int = 0, stop: int | None = None, *, sequence: int | None = None) -> bytes:
+        if type(key) is int:
+            overlay, verified, first, count, checked, slots, maps, _ = offered
+            if key not in overlay:
+                place = key - first
+                slot = slots[place] if 0 <= place < count and checked[place] == 1 else 0
+            elif (slot := overlay[key]) not in verified:
+                slot = 0
+            if slot:
+                data = maps[slot >> 48]
+                at = slot >> 17 & 0x7FFFFFF8
+                if data is not None and (sequence is None or _u64_from(data, at + 16)[0] == sequence):
+                    length = slot & 0xFFFFF
+                    if stop is None or stop > length:
+                        stop = length
+                    if start >= 0 <= stop:
+                        return data[at + 40 + start : at + 40 + stop]  # type: ignore[no-any-return]
+        return long_range(key, start, stop, sequence=sequence)  # type: ignore[no-any-return]
+
     def rebind(state: State | None) -> None:
         nonlocal offered
         if state is None:
@@ -64,5 +85,5 @@ def make_get(long_path: Get) -> tuple[Get, Rebind]:
                 state.first_value,
             )
 
-    get.__doc__ = long_path.__doc__
-    return get, rebind
+    get.__doc__, get_range.__doc__ = long_path.__doc__, long_range.__doc__
+    return get, get_range, rebind

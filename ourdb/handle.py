@@ -78,7 +78,7 @@ class Handle(ABC):
     def _lengthen(self) -> None:
         """Take the hot paths out of the handle: every call goes through the class again."""
         self._rebind(None)  # a program may hold the short get
-        for name in ("get", "set", "delete"):
+        for name in ("get", "get_range", "set", "delete"):
             self.__dict__.pop(name, None)
 
     @property

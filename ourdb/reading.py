@@ -10,7 +10,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from ourdb.errors import OurDBError, RecordNotFoundError
+from ourdb.errors import ConflictError, InvalidArgumentError, OurDBError, RecordNotFoundError
 from ourdb.follow import Follower
 from ourdb.format import slot_is_live
 from ourdb.handle import Handle
@@ -74,6 +74,36 @@ class Reading(Handle, Mapping[int, bytes]):
     def contains(self, key: int) -> bool:
         """Whether *key* holds a value. One lookup; the value is not read."""
         return key in self
+
+    def get_range(self, key: int, start: int = 0, stop: int | None = None, *, sequence: int | None = None) -> bytes:
+        """Bytes *start* to *stop* of a value, as a slice of it. With *sequence*: of that version and no other.
+
+        A record's checksum covers the whole value, and is checked as of `get`; after that only the part is read.
+
+        Raises
+        ------
+        RecordNotFoundError
+            The key holds no value.
+        ConflictError
+            It holds another version than the one with *sequence* (see `get_record`).
+        InvalidArgumentError
+            *start* or *stop* is negative.
+        """
+        number = checked_key(key)
+        if start < 0 or (stop is not None and stop < 0):
+            raise InvalidArgumentError(f"bytes {start} to {stop} of a value; they count from its start")
+
+        def read(state: State) -> bytes:
+            slot = state.slot(number)
+            if not slot_is_live(slot):
+                raise RecordNotFoundError(f"{self.path}: key {number} holds no value")
+            value = state.value(number, slot)
+            found = state.header(number, slot).sequence if sequence is not None else sequence
+            if found != sequence:
+                raise ConflictError(number, sequence or 0, found or 0)
+            return value[start:stop]
+
+        return self._stable(read)  # type: ignore[no-any-return]
 
     def get_view(self, key: int) -> memoryview:
         """The value of *key* without a copy: a read-only view of the segment's map.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ourdb.auto_compaction import AutoCompactor
 from ourdb.compaction_step import purge
 from ourdb.errors import InvalidArgumentError, ModeError, OurDBError
-from ourdb.fastpath import make_get
+from ourdb.fastpath import make_reads
 from ourdb.follow import AutoFollower, Follower
 from ourdb.handle import Mode
 from ourdb.history import History
@@ -182,11 +182,12 @@ class OurDB(Writing, History, Upkeep):
     def _shorten(self) -> None:
         """Put the hot paths into the handle itself; `_lengthen` takes them away."""
         core = self._core
-        get, rebind = make_get(self.get)
+        get, get_range, rebind = make_reads(self.get, self.get_range)
         rebind(core.live)
         core.on_show = rebind
         self._rebind = rebind
         self.__dict__["get"] = get
+        self.__dict__["get_range"] = get_range
         if isinstance(core, Writer):
             self.__dict__["set"] = core.set
             self.__dict__["delete"] = core.delete

@@ -17,7 +17,15 @@ import ourdb
 from ourdb import OurDB, Position
 from vfsdb.database import LimitExceeded, StaleBlockError
 from vfsdb.errors import CorruptionError, FormatError
-from vfsdb.stores.ourdb_versions import SEQUENCE_BITS, VERSION_MAX, position_of, translated, version_of, vfsdb_errors
+from vfsdb.stores.ourdb_versions import (
+    SEQUENCE_BITS,
+    SEQUENCE_MAX,
+    VERSION_MAX,
+    position_of,
+    translated,
+    version_of,
+    vfsdb_errors,
+)
 
 _LABEL = struct.Struct("<4sB3x16sQ")  # magic, format, uuid of the metadata store, version that deletes rest on
 _MAGIC, _FORMAT = b"VFSB", 1
@@ -34,6 +42,8 @@ class OurdbBlockStore:
         self.value_bytes_max = db.value_bytes_max
         self.read_only = db.mode == "r"
         self._version = version_of(db.position)
+        self._held: dict[int, tuple[int, int]] = {}  # epoch -> births, all between which are in the history
+        self._low = self._high = 0  # of the epoch that was read last
         self._partner, self._needs = self._read_label()
 
     def _read_label(self) -> tuple[bytes, int]:
@@ -98,24 +108,45 @@ class OurdbBlockStore:
 
     def get(self, key: int, birth: int) -> bytes:
         """The block born with *birth*."""
-        try:
-            record = self._db.get_record(key)
-        except ourdb.RecordNotFoundError:
-            raise StaleBlockError(f"{self.path}: key {key} holds no block") from None
-        except ourdb.OurDBError as error:
-            raise translated(error, self.path) from error
-        found = record.epoch << SEQUENCE_BITS | record.sequence
-        if found != birth:
-            raise StaleBlockError(f"{self.path}: key {key} holds the block born at {found}, not the one of {birth}")
-        return record.value
+        return self.get_range(key, birth, 0, None)
 
     def get_many(self, first: int, count: int, birth: int) -> list[bytes]:
         """Blocks of one run."""
-        return [self.get(first + at, birth + at) for at in range(count)]
+        if not self._low <= birth <= self._high:
+            self._check_epoch(birth)
+        read, shift = self._db.get_range, (birth & SEQUENCE_MAX) - first
+        try:
+            return [read(key, sequence=key + shift) for key in range(first, first + count)]
+        except ourdb.OurDBError as error:
+            raise self._unreadable(error, first, birth) from error
 
-    def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
+    def get_range(self, key: int, birth: int, start: int, stop: int | None) -> bytes:
         """Part of a block."""
-        return self.get(key, birth)[start:stop]
+        if not self._low <= birth <= self._high:
+            self._check_epoch(birth)
+        try:
+            return self._db.get_range(key, start, stop, sequence=birth & SEQUENCE_MAX)
+        except ourdb.OurDBError as error:
+            raise self._unreadable(error, key, birth) from error
+
+    def _check_epoch(self, birth: int) -> None:
+        """StaleBlockError where *birth* is not in the store's history: its sequence may have come again."""
+        epoch = birth >> SEQUENCE_BITS
+        low, high = self._held.get(epoch, (birth, 0))
+        if not low <= birth <= high:
+            if not self.holds(birth):
+                raise StaleBlockError(
+                    f"{self.path}: no block was born at {position_of(birth)}, or a crash took it away"
+                )
+            newest = self._db.position.epoch == epoch  # what is not there yet is found out by its key
+            low, high = min(low, birth), birth | SEQUENCE_MAX if newest else max(high, birth)
+            self._held[epoch] = low, high
+        self._low, self._high = low, high
+
+    def _unreadable(self, error: ourdb.OurDBError, key: int, birth: int) -> Exception:
+        if isinstance(error, ourdb.RecordNotFoundError | ourdb.ConflictError):
+            return StaleBlockError(f"{self.path}: key {key} holds not the block born at {position_of(birth)}: {error}")
+        return translated(error, self.path)
 
     def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
         """Remove blocks, and write down what that rests on, in one commit."""
@@ -149,6 +180,8 @@ class OurdbBlockStore:
         with vfsdb_errors(self.path):
             moved = self._db.refresh()
         if moved:
+            self._held.clear()
+            self._low = self._high = 0
             self._partner, self._needs = self._read_label()
         return moved
 
