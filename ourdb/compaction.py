@@ -70,7 +70,8 @@ def compact(
                         slices.close()
                         break
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _split(writer, step, pending):
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT) and not writer.failed
+                if not full or not _split(writer, step, pending):
                     raise
                 purge(writer, pinned)
                 continue

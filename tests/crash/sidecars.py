@@ -160,7 +160,7 @@ def later(kind: str, files: Files, chance: random.Random) -> Files:
     return after if chance.random() < 0.5 else files_of(storage)
 
 
-def check_losses(kind: str, files: Files, chance: random.Random, count: int = 2) -> Iterator[str]:
+def check_losses(kind: str, files: Files, chance: random.Random, count: int = 1) -> Iterator[str]:
     """Try *count* losses; what was lost, each. DifferentAnswerError where the store answers otherwise then."""
     for _ in range(count):
         way = chance.choice(WAYS)

@@ -4,7 +4,8 @@ Prints ``START n`` before step n and ``ACK n`` when step n and all before it are
 durable (``--ack sync``, the default) or only written (``--ack process``: safe from a killed process).
 With ``--resume`` it goes on where the directory's store is. ``--readers N`` starts processes that
 follow the store, and check that all they ever see is the content after some step, never an older one.
-Exit status 3: all steps were taken, but a checkpoint had to wait, as it does on a full disk.
+Exit status 3: all steps were taken, but the store met a full disk: a checkpoint had to wait, or the space
+set aside was missing or given up.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ourdb.reserve import RESERVE_NAME
 from ourdb.store import OurDB
 from tests.crash import story
 
@@ -35,17 +37,23 @@ class Workload:
         self.path = path
         self.options = {**story.options(kind), **options}
         self.db = OurDB(path, **self.options)
-        self.waited = False  # a checkpoint had to
+        self.met_full_disk = False
+        self._reserve: int | None = None
 
     def look(self) -> None:
-        """See whether a checkpoint waits."""
-        self.waited |= bool(self.db._core.checkpoint_problem)
+        """See whether a checkpoint waits, or the space set aside is gone or another file than before."""
+        self.met_full_disk |= bool(self.db._core.checkpoint_problem)
+        if "storage" not in self.options and self.db.position.sequence:
+            place = os.path.join(self.path, RESERVE_NAME)
+            reserve = os.stat(place).st_ino if os.path.exists(place) else 0
+            self.met_full_disk |= reserve != (reserve or -1 if self._reserve is None else self._reserve)
+            self._reserve = reserve
 
     def close(self) -> None:
         """Close the store, and see whether that put a checkpoint off."""
         core = self.db._core
         self.db.close()
-        self.waited |= bool(core.checkpoint_problem)
+        self.met_full_disk |= bool(core.checkpoint_problem)
 
     def act(self, action: str) -> None:
         if action == "reopen":
@@ -83,7 +91,7 @@ class Workload:
 
 
 def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> tuple[int, bool]:
-    """Take steps *first* to *count*: the first not taken (after a ``kill``, else count + 1), and `Workload.waited`."""
+    """Take steps *first* to *count*: the first not taken (after a ``kill``, else count + 1), whether the disk was full."""
     work = Workload(kind, path, options)
     for step in story.steps(kind, count):
         if step.number < first:
@@ -92,7 +100,7 @@ def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[st
             if ack == "sync":
                 work.db.sync()
                 say(f"ACK {step.number - 1}")
-            return step.number, work.waited  # not closed: the caller ends this process
+            return step.number, work.met_full_disk  # not closed: the caller ends this process
         for action in step.before:
             work.act(action)
             if action == "sync" and ack == "sync":
@@ -103,12 +111,12 @@ def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[st
             say(f"ACK {step.number}")
     work.close()
     say(f"ACK {count}")
-    return count + 1, work.waited
+    return count + 1, work.met_full_disk
 
 
 def run_lives(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> bool:
-    """`run` in one process after another, each of which ends without closing the store; whether a checkpoint waited."""
-    waited = False
+    """`run` in one process after another, each of which ends without closing the store; whether the disk was full."""
+    met_full_disk = False
     while first <= count:
         pid = os.fork()
         if not pid:
@@ -124,9 +132,9 @@ def run_lives(kind: str, path: str, count: int, first: int, ack: str, options: d
         _, status = os.waitpid(pid, 0)
         if status:
             raise SystemExit(1)
-        first, life_waited = map(int, os.read(life_pipe[0], 20).split())
-        waited |= bool(life_waited)
-    return waited
+        first, life_met = map(int, os.read(life_pipe[0], 20).split())
+        met_full_disk |= bool(life_met)
+    return met_full_disk
 
 
 life_pipe = (-1, -1)
@@ -178,12 +186,12 @@ def main() -> int:
     command = [sys.executable, __file__, chosen.kind, chosen.dir, "--count", str(chosen.count), "--follow"]
     readers = [subprocess.Popen(command) for _ in range(chosen.readers)]
     life_pipe = os.pipe()
-    waited = run_lives(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
+    met_full_disk = run_lives(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
     failed = [reader.poll() for reader in readers if reader.poll() is not None]
     for reader in readers:
         reader.send_signal(signal.SIGKILL)
         reader.wait()
-    return 1 if failed else 3 if waited else 0
+    return 1 if failed else 3 if met_full_disk else 0
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_store_answers_the_same_without_any_hint_or_with_older_ones(kind: str) -
     work.db.close()
     lost = Counter[str]()
     for seed, files in enumerate(states * 2):
-        lost.update(sidecars.check_losses(kind, files, random.Random(seed)))
+        lost.update(sidecars.check_losses(kind, files, random.Random(seed), 2))
     assert {what.split()[-1] for what in lost} == {way.split()[-1] for way in sidecars.WAYS}
 
 
