@@ -91,7 +91,7 @@ class Workload:
 
 
 def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> tuple[int, bool]:
-    """Take steps *first* to *count*: the first not taken (after a ``kill``, else count + 1), whether the disk was full."""
+    """Take steps *first* to *count*: the first not taken (after a ``kill``), and whether the disk was full."""
     work = Workload(kind, path, options)
     for step in story.steps(kind, count):
         if step.number < first:
