@@ -17,9 +17,10 @@ from vfsdb.posix_copy import Copy
 from vfsdb.posix_files import Data
 from vfsdb.posix_glob import Glob
 from vfsdb.posix_locks import Locks
+from vfsdb.posix_transfers import Transfers
 
 
-class PathOperations(Copy, Glob, Locks):
+class PathOperations(Copy, Glob, Locks, Transfers):
     """Every operation by path."""
 
 
