@@ -96,7 +96,8 @@ class Files:
             return
         now = coarse_time_ns()
         if inode is None:
-            inode = self._commits.committed.reader().inode(ino)
+            # Inside a transaction the inode may be one that nobody else sees yet.
+            inode = (self._commits.own() or self._commits.committed.reader()).inode(ino)
         last = self._accessed.get(ino, 0) or inode.atime_ns
         if last <= inode.mtime_ns or last <= inode.ctime_ns or now - last > _DAY_NS or self._atime == "strictatime":
             if len(self._accessed) >= _ACCESS_TIMES_MAX:
