@@ -197,23 +197,16 @@ def decode_inode(data: bytes, key: int) -> Inode:
 
 def _inode_fits(inode: Inode) -> bool:
     """Whether each number is in its range, and what is said twice agrees."""
-    size = inode.size
-    return (
-        0 <= inode.mode <= 0o177777
-        and 0 <= inode.uid <= 0xFFFFFFFF
-        and 0 <= inode.gid <= 0xFFFFFFFF
-        and 0 <= inode.nlink <= 0xFFFFFFFF
-        and 0 <= size <= SIZE_MAX
-        and inode.generation >= 0
-        and 0 <= inode.flags <= 0xFFFFFFFF
-        and 0 <= inode.xattrs_key <= KEY_MAX
+    small = inode.mode | inode.uid | inode.gid | inode.nlink | inode.flags | inode.xattrs_key
+    large = inode.size | inode.blocks | inode.block_bytes | inode.reserved_bytes | inode.rdev
+    return (  # a number that is negative, or above all ones, shows in the bits of all
+        0 <= small <= KEY_MAX
+        and inode.mode <= 0o177777
+        and 0 <= large <= SIZE_MAX
         and 0 <= inode.block_size <= BLOCK_SIZE_MAX
-        and 0 <= inode.blocks <= SIZE_MAX
-        and 0 <= inode.block_bytes <= SIZE_MAX
-        and 0 <= inode.reserved_bytes <= SIZE_MAX
-        and 0 <= inode.rdev <= SIZE_MAX
-        and (inode.inline is None or len(inode.inline) == size)
-        and (not stat_bits.S_ISLNK(inode.mode) or len(inode.target) == size > 0)
+        and inode.generation >= 0
+        and (inode.inline is None or len(inode.inline) == inode.size)
+        and (not stat_bits.S_ISLNK(inode.mode) or len(inode.target) == inode.size > 0)
     )
 
 

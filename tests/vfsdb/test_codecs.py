@@ -308,6 +308,21 @@ def test_inode_that_contradicts_itself_is_damage() -> None:
         codecs.decode_inode(record.replace(b"\xc4\x03abc", b"\xc4\x02ab"), KEY)
     with pytest.raises(CorruptionError, match="another type"):
         codecs.decode_inode(record.replace(b"\xcd\x81\xa4", b"\xcd\x11\xa4"), KEY)
-    with pytest.raises(AssertionError):
-        codecs.encode_inode(Inode(KEY, 0o100644, uid=1 << 32))
     assert record[1] == FILE and codecs.encode_counters(Counters())[1] == COUNTERS
+
+
+@pytest.mark.parametrize(
+    "field", ["uid", "gid", "nlink", "size", "flags", "xattrs_key", "blocks", "block_size", "rdev"]
+)
+@pytest.mark.parametrize("number", [-1, 1 << 63])
+def test_number_out_of_its_range_is_neither_written_nor_read(field: str, number: int) -> None:
+    inode = Inode(KEY, 0o020644 if field == "rdev" else 0o100644)
+    setattr(inode, field, number)
+    with pytest.raises(AssertionError):
+        codecs.encode_inode(inode)
+    names = [*Inode.__dataclass_fields__][1:17] + (["rdev"] if field == "rdev" else ["block_size", "inline", "blocks"])
+    setattr(inode, field, 0)
+    fields = msgpack.unpackb(codecs.encode_inode(inode)[2:])
+    fields[names.index(field)] = number
+    with pytest.raises(CorruptionError, match="range"):
+        codecs.decode_inode(codecs.encode_inode(inode)[:2] + msgpack.packb(fields), KEY)
