@@ -50,7 +50,9 @@ def make_reads(long_path: Get, long_range: Get) -> tuple[Get, Get, Rebind]:
                     return data[start : start + (slot & 0xFFFFF)]
         return long_path(key, default)
 
-    def get_range(key: int, start: int = 0, stop: int | None = None, *, sequence: int | None = None) -> bytes:
+    def get_range(
+        key: int, start: int = 0, stop: int | None = None, *, sequence: int | None = None, view: bool = False
+    ) -> Any:
         if type(key) is int:
             overlay, verified, first, count, checked, slots, maps, _ = offered
             if key not in overlay:
@@ -66,8 +68,10 @@ def make_reads(long_path: Get, long_range: Get) -> tuple[Get, Get, Rebind]:
                     if stop is None or stop > length:
                         stop = length
                     if start >= 0 <= stop:
-                        return data[at + 40 + start : at + 40 + stop]  # type: ignore[no-any-return]
-        return long_range(key, start, stop, sequence=sequence)  # type: ignore[no-any-return]
+                        if view:
+                            return memoryview(data)[at + 40 + start : at + 40 + stop].toreadonly()
+                        return data[at + 40 + start : at + 40 + stop]
+        return long_range(key, start, stop, sequence=sequence, view=view)
 
     def rebind(state: State | None) -> None:
         nonlocal offered

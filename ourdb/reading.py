@@ -75,8 +75,12 @@ class Reading(Handle, Mapping[int, bytes]):
         """Whether *key* holds a value. One lookup; the value is not read."""
         return key in self
 
-    def get_range(self, key: int, start: int = 0, stop: int | None = None, *, sequence: int | None = None) -> bytes:
+    def get_range(
+        self, key: int, start: int = 0, stop: int | None = None, *, sequence: int | None = None, view: bool = False
+    ) -> Any:
         """Bytes *start* to *stop* of a value, as a slice of it. With *sequence*: of that version and no other.
+
+        With *view* a read-only memoryview, which copies nothing where it can (see `get_view`).
 
         A record's checksum covers the whole value, and is checked as of `get`; after that only the part is read.
 
@@ -93,7 +97,7 @@ class Reading(Handle, Mapping[int, bytes]):
         if start < 0 or (stop is not None and stop < 0):
             raise InvalidArgumentError(f"bytes {start} to {stop} of a value; they count from its start")
 
-        def read(state: State) -> bytes:
+        def read(state: State) -> bytes | memoryview:
             slot = state.slot(number)
             if not slot_is_live(slot):
                 raise RecordNotFoundError(f"{self.path}: key {number} holds no value")
@@ -101,9 +105,9 @@ class Reading(Handle, Mapping[int, bytes]):
             found = state.header(number, slot).sequence if sequence is not None else sequence
             if found != sequence:
                 raise ConflictError(number, sequence or 0, found or 0)
-            return value[start:stop]
+            return memoryview(value)[start:stop] if view else value[start:stop]
 
-        return self._stable(read)  # type: ignore[no-any-return]
+        return self._stable(read)
 
     def get_view(self, key: int) -> memoryview:
         """The value of *key* without a copy: a read-only view of the segment's map.

@@ -337,6 +337,9 @@ class InodeFileSystem(FileSystem):
     def read(self, handle: int, size: int, offset: int) -> bytes:
         return self.files.read(handle, size, offset)
 
+    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
+        return self.files.read_into(handle, buffer, offset)
+
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         return self.files.write(handle, data, offset)
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+Block = bytes | memoryview
+
 
 class EngineError(Exception):
     """Base of what an engine answers beside success. An operating system's error leaves it as the OSError it is."""
@@ -160,8 +162,8 @@ class BlockStore(Protocol):
     def get(self, key: int, birth: int) -> bytes:
         """The block born with *birth*. CorruptionError for damage, `StaleBlockError` where it is another block."""
 
-    def get_many(self, first: int, count: int, birth: int) -> list[bytes]:
-        """Blocks *first* to *first* + *count* - 1 of one run."""
+    def get_many(self, first: int, count: int, birth: int) -> list[Block]:
+        """Blocks *first* to *first* + *count* - 1 of one run; views of them where that spares a copy."""
 
     def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
         """Bytes *start* to *stop* of a block, checked as a whole at its first read."""

@@ -41,6 +41,7 @@ _DIRECTORY: Final = stat_bits.S_IFDIR
 _FILE: Final = stat_bits.S_IFREG
 _DAY_NS: Final = 86400 * 10**9
 _ACCESS_TIMES_MAX: Final = 1 << 16
+_SMALL_READ: Final = 1 << 16
 _NOT_READABLE: Final = os.O_WRONLY  # the lowest bit of the access mode; both bits never are
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _READS_MAX: Final = 8  # how often a read begins again because its blocks were replaced meanwhile
@@ -231,6 +232,36 @@ class Files:
                 self.accessed(ino, inode)
             return data
         return self._read(ino, size, offset, notes_access)
+
+    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
+        """What `FileSystem.read_into` does."""
+        with memoryview(buffer) as view, view.cast("B") as target:
+            opened, commits = self.handles.opened.get(handle), self._commits
+            if opened is not None and len(target) > _SMALL_READ and self._is_plain(opened):
+                reader = commits.committed.reader()
+                inode = reader.inode(opened.ino)
+                try:
+                    size = content.read_into(reader, inode, target, offset)
+                except StaleBlockError:
+                    pass  # the long way reads again
+                else:
+                    if not opened.flags & _NOATIME:
+                        self.accessed(opened.ino, inode)
+                    return size
+            data = self.read(handle, len(target), offset)
+            target[: len(data)] = data
+            return len(data)
+
+    def _is_plain(self, opened: OpenFile) -> bool:
+        """Whether what is committed is what this handle reads."""
+        commits = self._commits
+        return not (
+            opened.flags & _NOT_READABLE
+            or opened.directory
+            or commits.levels
+            or opened.ino in commits.buffers
+            or commits.closed
+        )
 
     def read_inode(self, ino: int, size: int, offset: int, caller: Caller) -> bytes:
         """Read without a handle."""

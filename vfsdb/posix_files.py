@@ -19,7 +19,7 @@ from vfsdb.walk import Entry
 if TYPE_CHECKING:
     from vfsdb.openmode import OpenMode
 
-BUFFER_BYTES: Final = max(io.DEFAULT_BUFFER_SIZE, 1 << 16)
+BUFFER_BYTES: Final = io.DEFAULT_BUFFER_SIZE  # as open() has it: a seek and a small read cost no more than that
 _NEW_MODE: Final = 0o666
 Data = bytes | bytearray | memoryview
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from vfsdb import freelist
-from vfsdb.database import StaleBlockError, Stores
+from vfsdb.database import Block, StaleBlockError, Stores
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.interface import Event
 from vfsdb.records import Counters, FreePage, Inode, Page
@@ -283,7 +283,7 @@ class Transaction:
         except StaleBlockError as error:
             raise _damaged(key, error) from error
 
-    def read_run(self, run: BlockRun) -> list[bytes]:
+    def read_run(self, run: BlockRun) -> list[Block]:
         """Blocks, whole. CorruptionError."""
         try:
             return self._committed.stores.blocks.get_many(*run)
@@ -361,7 +361,7 @@ class Reader(Transaction):
         """Bytes of a block of this filesystem. StaleBlockError, CorruptionError."""
         return self._committed.stores.blocks.get_range(key, birth, start, stop)
 
-    def read_run(self, run: BlockRun) -> list[bytes]:
+    def read_run(self, run: BlockRun) -> list[Block]:
         """Blocks, whole. StaleBlockError, CorruptionError."""
         return self._committed.stores.blocks.get_many(*run)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from vfsdb.database import Block
 from vfsdb.interface import Event
 from vfsdb.records import Counters, FreePage, Inode, Page
 
@@ -88,5 +89,5 @@ class WriteSet(Protocol):
     def read_block(self, key: int, birth: int, start: int, stop: int) -> bytes:
         """Bytes of a block of this filesystem. CorruptionError."""
 
-    def read_run(self, run: BlockRun) -> list[bytes]:
+    def read_run(self, run: BlockRun) -> list[Block]:
         """Blocks, whole. CorruptionError."""

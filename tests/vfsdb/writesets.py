@@ -11,6 +11,7 @@ import errno
 from collections.abc import Sequence
 
 from vfsdb import codecs
+from vfsdb.database import Block
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.records import Counters, FreePage, Inode, Page
 from vfsdb.writeset import BlockRun
@@ -202,7 +203,7 @@ class MemoryWriteSet:
         assert stored_birth == birth
         return block[start:stop]
 
-    def read_run(self, run: BlockRun) -> list[bytes]:
+    def read_run(self, run: BlockRun) -> list[Block]:
         return [self.read_block(run.first + place, run.birth + place, 0, 1 << 30) for place in range(run.length)]
 
 

@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from vfsdb.database import Conflict, LimitExceeded, Pin, StaleBlockError, Stores
+from vfsdb.database import Block, Conflict, LimitExceeded, Pin, StaleBlockError, Stores
 
 KEY_MAX = (1 << 32) - 1
 VALUE_BYTES_MAX = 1 << 30
@@ -221,7 +221,7 @@ class MemoryBlockStore:
             raise StaleBlockError(f"key {key} holds {what}, not the one born at {birth}")
         return found[1]
 
-    def get_many(self, first: int, count: int, birth: int) -> list[bytes]:
+    def get_many(self, first: int, count: int, birth: int) -> list[Block]:
         """Blocks of one run."""
         return [self.get(first + at, birth + at) for at in range(count)]
 

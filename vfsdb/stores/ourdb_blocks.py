@@ -15,7 +15,7 @@ from typing import Any
 
 import ourdb
 from ourdb import OurDB, Position
-from vfsdb.database import LimitExceeded, StaleBlockError
+from vfsdb.database import Block, LimitExceeded, StaleBlockError
 from vfsdb.errors import CorruptionError, FormatError
 from vfsdb.stores.ourdb_versions import (
     SEQUENCE_BITS,
@@ -110,13 +110,13 @@ class OurdbBlockStore:
         """The block born with *birth*."""
         return self.get_range(key, birth, 0, None)
 
-    def get_many(self, first: int, count: int, birth: int) -> list[bytes]:
-        """Blocks of one run."""
+    def get_many(self, first: int, count: int, birth: int) -> list[Block]:
+        """Blocks of one run: views of the store's maps."""
         if not self._low <= birth <= self._high:
             self._check_epoch(birth)
         read, shift = self._db.get_range, (birth & SEQUENCE_MAX) - first
         try:
-            return [read(key, sequence=key + shift) for key in range(first, first + count)]
+            return [read(key, sequence=key + shift, view=True) for key in range(first, first + count)]
         except ourdb.OurDBError as error:
             raise self._unreadable(error, first, birth) from error
 
@@ -125,7 +125,7 @@ class OurdbBlockStore:
         if not self._low <= birth <= self._high:
             self._check_epoch(birth)
         try:
-            return self._db.get_range(key, start, stop, sequence=birth & SEQUENCE_MAX)
+            return self._db.get_range(key, start, stop, sequence=birth & SEQUENCE_MAX)  # type: ignore[no-any-return]
         except ourdb.OurDBError as error:
             raise self._unreadable(error, key, birth) from error
 
