@@ -12,11 +12,15 @@ from typing import Final
 
 from vfsdb import freelist
 from vfsdb.committed import Committed
-from vfsdb.database import Conflict
+from vfsdb.database import Conflict, EngineError
 from vfsdb.records import FreeRun
 from vfsdb.transaction import Transaction
 
 DELETES_MAX: Final = 4096  # in one commit of the block store
+SYNC_BYTES = 64 << 20  # of blocks that were put since the last sync: then one begins behind the writers
+SYNC_BYTES_MAX = 256 << 20  # then the writer waits for one
+COMMITS = 128  # between two looks at what can be freed
+_SLICES = 8  # at one look
 _CONFLICTS_MAX: Final = 1000
 
 
@@ -47,6 +51,40 @@ def _collect(committed: Committed, pages_max: int) -> int:
     if transaction.mine:
         transaction.commit()
     return sum(run.length for run in runs)
+
+
+class Collector:
+    """Keeps what waits to be freed bounded, however long nobody asks for a sync: `step` is called after each commit.
+
+    Attributes
+    ----------
+    postponed : Exception or None
+        Why the last look freed nothing; the commits before it are not touched by that, and a later look tries again.
+    """
+
+    def __init__(self, committed: Committed) -> None:
+        self._committed = committed
+        self._commits = 0
+        self.postponed: Exception | None = None
+
+    def step(self) -> None:
+        """Sync behind, and free, where it is time. By the thread that may change the filesystem; never raises."""
+        self._commits += 1
+        unsynced = self._committed.unsynced_bytes
+        if self._commits < COMMITS and unsynced < SYNC_BYTES:
+            return
+        self._commits = 0
+        try:
+            if unsynced >= SYNC_BYTES_MAX:
+                self._committed.sync()
+            elif unsynced >= SYNC_BYTES:
+                self._committed.sync_behind()
+            for _ in range(_SLICES):
+                if not collect(self._committed):
+                    break
+            self.postponed = None
+        except (OSError, EngineError) as error:
+            self.postponed = error
 
 
 def _keys(runs: Sequence[FreeRun]) -> Iterator[int]:

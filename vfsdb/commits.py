@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 from vfsdb import access, content, flushing
 from vfsdb.buffers import Buffer
+from vfsdb.collecting import Collector
 from vfsdb.committed import Committed
 from vfsdb.database import CommitUnknown, Conflict
 from vfsdb.errors import os_error
@@ -65,6 +66,7 @@ class Commits:
         self.on_roll_back: Callable[[list[int]], None] = lambda handles: None
         self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
         self.closed = False
+        self._collector = Collector(committed)
         self._durable = durable
         self._inline_max = committed.superblock.inline_max
         self._after = after
@@ -201,6 +203,7 @@ class Commits:
 
         if transaction.changed:
             transaction.commit(shown)
+            self._collector.step()
             if self._observers:
                 self._told.append(transaction.events)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -66,6 +67,7 @@ class Committed:
         self.lock = self.state.lock
         self.unsynced_bytes = 0
         self._failed: Exception | None = None
+        self._syncing: threading.Thread | None = None
         self._take_counters()
         self._reader = Reader(self)
 
@@ -233,8 +235,23 @@ class Committed:
         self.unsynced_bytes = 0
         self.stores.metadata.sync()
 
+    def sync_behind(self) -> None:
+        """Begin a `sync` in a thread of its own, unless one goes on. If it fails, every later write says so."""
+        thread = self._syncing
+        if thread is None or not thread.is_alive():
+            self._syncing = threading.Thread(target=self._sync_in_thread, name="vfsdb-sync", daemon=True)
+            self._syncing.start()
+
+    def _sync_in_thread(self) -> None:
+        try:
+            self.sync()
+        except (OSError, EngineError) as error:
+            self._failed = error
+
     def close(self) -> None:
         """Close the stores: the metadata, which may still sync its blocks, then these."""
+        if self._syncing is not None:
+            self._syncing.join()
         try:
             self.stores.metadata.close()
         finally:

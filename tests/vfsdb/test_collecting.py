@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ourdb.testing import MemoryStorage
-from vfsdb import freelist
+from vfsdb import collecting, freelist
 from vfsdb.collecting import collect
 from vfsdb.committed import Committed
+from vfsdb.core import InodeFileSystem
 from vfsdb.database import StaleBlockError, Stores
 from vfsdb.errors import OutOfKeysError
+from vfsdb.interface import ROOT
 from vfsdb.mkfs import make_filesystem
 from vfsdb.records import MAP_PAGE, Page
 from vfsdb.stores.memory_store import open_memory_stores
@@ -210,3 +213,55 @@ def test_metadata_keys_run_out_with_nothing_changed_and_come_back_at_once() -> N
     assert transaction.add_page(Page(0, [1], [b"v"]), MAP_PAGE) == pages[1]
     transaction.commit()
     fails(committed, lambda transaction: transaction.add_page(Page(), MAP_PAGE), "metadata store")
+
+
+# ---- without anybody asking ----
+
+
+def test_overwriting_for_ever_without_a_sync_does_not_grow_the_store_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "SYNC_BYTES", 200_000)
+    monkeypatch.setattr(collecting, "SYNC_BYTES_MAX", 400_000)
+    stores = open_stores(
+        storages=(MemoryStorage(path="/m"), MemoryStorage(path="/d")),
+        metadata_segment_bytes=1 << 16,
+        data_segment_bytes=1 << 18,
+    )
+    make_filesystem(stores, block_size=4096)
+    fs = InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0)
+    sizes = []
+    for number in range(300):
+        fs.write_file(ROOT, b"file", b"%04d" % number * 5000)
+        if number % 3 == 0:
+            with fs.transaction():
+                fs.write_file(ROOT, b"other", b"%04d" % number * 2000)
+        sizes.append(stores.blocks._db.stats().total_bytes)  # type: ignore[attr-defined]
+    assert fs.committed.counters.next_block * 4096 < 1_000_000
+    assert max(sizes[150:]) < max(sizes[:150]) * 1.5
+    assert fs.read_file(fs.lookup(ROOT, b"file").st_ino) == b"0299" * 5000
+    fs.close()
+
+
+def test_a_collection_that_fails_fails_nobody_and_is_tried_again() -> None:
+    committed = lagging()
+    store = committed.stores.metadata
+    collector = collecting.Collector(committed)
+    run = put(committed, b"a")
+    free(committed, run, 1)
+    committed.sync()
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            if name == "delete_many":
+                raise OSError(errno.ENOSPC, "full")
+            return getattr(blocks, name)
+
+    blocks = committed.stores.blocks
+    committed.stores = Stores(store, Full(), "full")  # type: ignore[arg-type]
+    for _ in range(collecting.COMMITS):
+        collector.step()
+    assert isinstance(collector.postponed, OSError)
+    committed.stores = Stores(store, blocks, "well")
+    for _ in range(collecting.COMMITS):
+        collector.step()
+    assert collector.postponed is None
+    assert committed.counters.free_blocks == 1
