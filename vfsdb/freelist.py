@@ -77,7 +77,9 @@ def new_blocks(write_set: WriteSet, count: int, key_max: int) -> list[tuple[int,
         head = counters.blocks_head
         runs = write_set.edit_free_page(head).runs
         lengths = [run.length for run in runs]
-        best = min((length for length in lengths if length >= count), default=max(lengths))
+        best = count  # nearly always a single block, and there is one
+        if best not in lengths:
+            best = min([length for length in lengths if length > count], default=max(lengths))
         length = min(best, count)
         taken.append((_take(runs, lengths.index(best), length), length))
         count -= length
