@@ -64,6 +64,7 @@ class Commits:
         self.buffers: dict[int, Written] = {}
         self.buffered_bytes = 0
         self.on_roll_back: Callable[[list[int]], None] = lambda handles: None
+        self.on_unsettled: Callable[[], None] = lambda: None  # what paths mean depends on whose transaction this is
         self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
         self.closed = False
         self._collector = Collector(committed)
@@ -158,6 +159,8 @@ class Commits:
 
     def _merge(self, level: _Level, outer: _Level) -> None:
         level.transaction.merge()
+        if level.transaction.raises_epoch:
+            self.on_unsettled()
         outer.handles += level.handles
         for ino in level.settled:
             self._drop(ino)
@@ -309,6 +312,9 @@ class Commits:
         for ino in list(self.buffers):
             self._drop(ino)
         self._abort(level)
+        self._after([], True)  # a path that was walked meanwhile may lead to what is not there now
+        if self.levels and self.levels[-1].transaction.raises_epoch:
+            self.on_unsettled()
 
     def _end(self) -> None:
         level = self.levels[-1]

@@ -87,6 +87,7 @@ class InodeFileSystem(FileSystem):
         self.committed = committed
         self.superblock = committed.superblock
         self.read_only = committed.stores.metadata.read_only
+        self._epochs = 0
         self.namespace_epoch = 0
         self.device = device
         self.caches = Caches(committed.lock)
@@ -98,6 +99,7 @@ class InodeFileSystem(FileSystem):
         self.background_error: OSError | None = None
         self._maintenance = Maintenance(self, flush_seconds, sync_seconds)
         self.commits.on_change = self._maintenance.start
+        self.commits.on_unsettled = self._unsettled
         if not self.read_only:
             self._reap_all()
 
@@ -106,7 +108,12 @@ class InodeFileSystem(FileSystem):
     def _changed(self, events: Sequence[Event], raises_epoch: bool) -> None:
         self.caches.touch(events)
         if raises_epoch:
-            self.namespace_epoch += 1
+            self._epochs += 1
+            self.namespace_epoch = self._epochs
+
+    def _unsettled(self) -> None:
+        """A transaction changed what a path means, for its own thread alone: until its end nobody keeps any."""
+        self.namespace_epoch = -1
 
     def _change(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
         return self.commits.run(operation, frees)

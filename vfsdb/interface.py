@@ -185,7 +185,7 @@ class FileSystem:
         Raised whenever what a resolved directory path means may have changed: a directory was renamed or
         removed, its permissions changed, a symbolic link was replaced, or all of it was replaced by a refresh.
         Negative: nobody can tell (others change names behind our back), so nothing may be kept;
-        so it is too for the thread whose transaction has changed such a thing, until that ends.
+        so it is too while a transaction has changed such a thing and has not ended.
     """
 
     read_only: bool = False

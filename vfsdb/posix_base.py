@@ -100,7 +100,10 @@ def named(error: E, path: str | bytes, path2: str | bytes | None = None) -> E | 
     if error.errno in (errno.ENOENT, errno.EINVAL) and (_has_nul(path) or (path2 is not None and _has_nul(path2))):
         return ValueError("embedded null byte")
     error.filename = path
-    error.filename2 = path2
+    if path2 is not None:
+        error.filename2 = path2
+    elif error.filename2 is not None:
+        del error.filename2  # set to None it would be shown
     return error
 
 

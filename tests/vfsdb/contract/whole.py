@@ -107,6 +107,26 @@ class TestTransactions(Contract):
         _in_thread(wait)
         assert errors == [errno.ETIMEDOUT]
 
+    def test_no_path_is_kept_while_its_meaning_differs_from_thread_to_thread(self) -> None:
+        self.directory(b"a")
+        before = self.fs.namespace_epoch
+        with self.fs.transaction():
+            with pytest.raises(Undo), self.fs.transaction():
+                self.directory(b"b")
+                raise Undo
+            assert self.fs.namespace_epoch not in (before, -1)
+            self.fs.rename(ROOT, b"a", ROOT, b"c")
+            assert self.fs.namespace_epoch < 0
+            with pytest.raises(Undo), self.fs.transaction():
+                raise Undo
+            assert self.fs.namespace_epoch < 0
+        after = self.fs.namespace_epoch
+        assert after >= 0 and after != before
+        with pytest.raises(Undo), self.fs.transaction():
+            self.fs.rmdir(ROOT, b"c")
+            raise Undo
+        assert self.fs.namespace_epoch >= 0 and self.fs.namespace_epoch not in (before, after)
+
     def test_handle_opened_in_one_that_failed_is_ebadf(self) -> None:
         with pytest.raises(Undo), self.fs.transaction():
             _, handle = self.fs.create(ROOT, b"f", 0o644, os.O_RDWR)
