@@ -32,6 +32,8 @@ def os_error(
     text = f"{os.strerror(code)}: {reason}" if reason else os.strerror(code)
     if filename is None:
         return OSError(code, text)
+    if filename2 is None:  # given as None it would show in the text
+        return OSError(code, text, filename)
     return OSError(code, text, filename, None, filename2)
 
 

@@ -71,7 +71,7 @@ class RemoteFileSystem(FileSystem):
             raise os_error(errno.EIO, reason=f"process {self.pid}, which had it open, has closed it")
         if answer[0]:
             code, text, filename, filename2 = answer
-            raise OSError(code, text, *(() if filename is None else (filename, None, filename2)))
+            raise _error(code, text, filename, filename2)
         return answer[1]
 
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
@@ -111,6 +111,12 @@ class RemoteFileSystem(FileSystem):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _error(code: int, text: str, filename: str | bytes | None, filename2: str | bytes | None) -> OSError:
+    if filename is None:
+        return OSError(code, text)
+    return OSError(code, text, filename) if filename2 is None else OSError(code, text, filename, None, filename2)
 
 
 def _forward(operation: str, result: Callable[[Any], Any]) -> Callable[..., Any]:
