@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ourdb.as_of import index_as_of
 from ourdb.errors import CorruptionError, InvalidArgumentError, SnapshotExistsError, SnapshotNotFoundError
 from ourdb.format import SLOT_LENGTH_MASK, SLOT_TOMBSTONE, record_span, slot_is_live, slot_offset
-from ourdb.index import Generation, open_generation
+from ourdb.index import Generation, IndexPosition, open_generation
 from ourdb.iteration import chunks
 from ourdb.manifest import Manifest, SnapshotEntry
 from ourdb.position import Change, Position
@@ -90,6 +90,13 @@ def snapshot_state(live: State, storage: Storage, entry: SnapshotEntry, verify: 
     generation = _generation_of(storage, entry)
     if generation is None:
         generation = index_as_of(live.table, entry.sequence)
+        position = IndexPosition(entry.epoch, entry.sequence, 0, 0, 0)
+        generation.header = generation.header._replace(  # compaction writes it with what it moves
+            uuid=live.table.uuid,
+            position=position,
+            key_count=entry.keys,
+            next_key=live.generation.header.next_key,
+        )
     return State(generation, {}, live.table, live.relocations, verify, live.value_bytes_max)
 
 

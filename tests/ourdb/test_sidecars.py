@@ -99,6 +99,8 @@ def test_snapshot_without_its_index_shows_the_same_and_is_compacted_and_deleted(
         assert list(db.diff("s0", "s1"))
         assert db.compact().bytes_freed > 0
         assert snapshots_of(db) == expected
+        wrong = {finding.file.rpartition("/")[2] for finding in db.verify(deep=True).findings}
+        assert not wrong & set(storage.names())
         for name in expected:
             db.delete_snapshot(name)
         db.compact()
