@@ -9,8 +9,8 @@ Outcomes beside success are the errors below. An engine never retries by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 Block = bytes | memoryview
 
@@ -190,6 +190,36 @@ class BlockStore(Protocol):
 
 class StaleBlockError(EngineError):
     """The key holds another block than the extent was born with: the map that named it is old, or the store damaged."""
+
+
+class Usage(NamedTuple):
+    """Bytes of a store on disk, and how many of them a compaction gives back at least."""
+
+    total_bytes: int
+    reclaimable_bytes: int
+
+
+class Compacted(NamedTuple):
+    """What a compaction did. *finished*: nothing was left to do."""
+
+    bytes_before: int
+    bytes_after: int
+    finished: bool
+
+
+Progress = Callable[[str, int, int, str], object]
+"""Called with (phase, done, total, unit); returning False asks the work to stop."""
+
+
+@runtime_checkable
+class Compactable(Protocol):
+    """A store of either kind that keeps dead bytes for a while. A capability: not every engine has it."""
+
+    def usage(self) -> Usage:
+        """What it takes on disk now."""
+
+    def compact(self, progress: Progress | None = None) -> Compacted:
+        """Give dead bytes back, while reading and writing go on."""
 
 
 class Stores(NamedTuple):

@@ -204,24 +204,6 @@ def test_data_that_is_cut_before_it_is_flushed_is_never_stored(write_set: FileWr
     assert content(write_set, ino) == b"x" * 100
 
 
-def test_an_inline_file_that_was_cut_and_grows_shows_zeros(write_set: FileWriteSet, ino: int) -> None:
-    write(write_set, ino, b"x" * 1000, 0)
-    buffer = new_buffer(write_set.inode(ino))
-    buffer.truncate(10)
-    buffer.write(b"y", BLOCK)
-    expected = b"x" * 10 + bytes(BLOCK - 10) + b"y"
-    assert read(write_set, write_set.inode(ino), buffer, BLOCK + 1, 0) == expected
-    flush(write_set, ino, buffer, INLINE)
-    assert content(write_set, ino) == expected
-
-
-def test_a_short_block_is_the_last_of_its_run(write_set: FileWriteSet, ino: int) -> None:
-    write(write_set, ino, b"x" * 5000, 0)
-    write(write_set, ino, b"y" * BLOCK, BLOCK)
-    assert entries(write_set, ino) == [Run(0, 1, 0, 0, 5000), Run(1, 1, 1, 1)]
-    assert content(write_set, ino) == b"x" * 5000 + bytes(BLOCK - 5000) + b"y" * BLOCK
-
-
 def test_dropping_a_file_of_many_pages_frees_every_block_and_page(write_set: FileWriteSet) -> None:
     ino = file(write_set, 4096)
     buffer = new_buffer(write_set.inode(ino))
@@ -295,15 +277,6 @@ def test_reserved_space_behind_the_end_goes_with_a_cut(write_set: FileWriteSet, 
     assert write_set.inode(ino).reserved_bytes == BLOCK
 
 
-def test_punching_to_the_end_gives_back_the_reserved_block_in_which_the_file_ends(
-    write_set: FileWriteSet, ino: int
-) -> None:
-    reserve(write_set, ino, 0, BLOCK + 10, False, INLINE)
-    punch_hole(write_set, ino, 0, BLOCK + 10)
-    inode = write_set.inode(ino)
-    assert (inode.size, inode.reserved_bytes, entries(write_set, ino)) == (BLOCK + 10, 0, [])
-
-
 def test_a_small_file_that_reserves_little_stays_inline(write_set: FileWriteSet, ino: int) -> None:
     write(write_set, ino, b"abc", 0)
     reserve(write_set, ino, 0, 10, False, INLINE)
@@ -358,15 +331,6 @@ def test_copying_a_sparse_file_copies_its_data_and_its_holes(write_set: FileWrit
     assert copy_range(write_set, ino, 0, target, 0, FILE_BYTES_MAX, INLINE) == FILE_BYTES_MAX
     assert write_set.sizes == [BLOCK, BLOCK, PAGE]
     assert kinds(write_set, target) == kinds(write_set, ino)
-
-
-def test_copying_to_another_place_in_the_grid_puts_each_block_once(write_set: FileWriteSet, ino: int) -> None:
-    write(write_set, ino, bytes(90 * BLOCK), 0)
-    target = file(write_set, BLOCK)
-    write_set.begin()
-    copy_range(write_set, ino, 0, target, 100, 90 * BLOCK, INLINE)
-    assert sum(write_set.sizes) == 90 * BLOCK + 100
-    assert len(write_set.sizes) == 91
 
 
 def test_copying_past_the_source_copies_what_there_is(write_set: FileWriteSet, ino: int) -> None:

@@ -17,6 +17,7 @@ import ourdb
 from ourdb import OurDB, Position
 from vfsdb.database import Block, LimitExceeded, StaleBlockError
 from vfsdb.errors import CorruptionError, FormatError
+from vfsdb.stores.ourdb_space import OurdbSpace
 from vfsdb.stores.ourdb_versions import (
     SEQUENCE_BITS,
     SEQUENCE_MAX,
@@ -31,7 +32,7 @@ _LABEL = struct.Struct("<4sB3x16sQ")  # magic, format, uuid of the metadata stor
 _MAGIC, _FORMAT = b"VFSB", 1
 
 
-class OurdbBlockStore:
+class OurdbBlockStore(OurdbSpace):
     """`vfsdb.database.BlockStore` over an `OurDB`. The key above `key_max` holds the label."""
 
     def __init__(self, db: OurDB) -> None:

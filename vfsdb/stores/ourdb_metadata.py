@@ -23,6 +23,7 @@ from vfsdb.database import Conflict, LimitExceeded, Pin
 from vfsdb.records import COUNTERS_KEY
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
 from vfsdb.stores.ourdb_order import TOKEN_BYTES_MAX, tag_of
+from vfsdb.stores.ourdb_space import OurdbSpace
 from vfsdb.stores.ourdb_versions import (
     SEQUENCE_MAX,
     VERSION_MAX,
@@ -36,7 +37,7 @@ _MARKS_MAX: Final = 64  # more of ourdb's own marks than can stand between two c
 _TOKENS_MAX: Final = 1024
 
 
-class OurdbMetadataStore:
+class OurdbMetadataStore(OurdbSpace):
     """`vfsdb.database.MetadataStore` over an `OurDB` that was opened with the hooks of `ourdb_order.Order`.
 
     Parameters

@@ -1,0 +1,54 @@
+"""A metadata record in plain values with the names of its fields, for people who look at one."""
+
+from __future__ import annotations
+
+import stat as stat_bits
+from dataclasses import fields
+from typing import Any
+
+from vfsdb import directories, extents
+from vfsdb.codecs import record_type
+from vfsdb.records import DIRECTORY, DIRECTORY_PAGE, FILE, TYPE_NAMES, Inode, Page
+from vfsdb.state import Record, decode
+from vfsdb.transaction import Reader
+
+
+def describe(data: bytes, key: int, reader: Reader) -> dict[str, Any]:
+    """Every field of the record *data* of *key*. FormatError, CorruptionError."""
+    of_type = record_type(data, key)
+    record = decode(data, key)
+    head = {"key": key, "version": data[0], "type": TYPE_NAMES[of_type], "record_bytes": len(data)}
+    return head | _fields(record, of_type, key, reader)
+
+
+def _fields(record: Record, of_type: int, key: int, reader: Reader) -> dict[str, Any]:
+    if isinstance(record, dict):
+        return {"attributes": [{"name": name, "value": value} for name, value in record.items()]}
+    if isinstance(record, Page):
+        return _page(record, of_type == DIRECTORY_PAGE, key, reader)
+    found = {field.name: getattr(record, field.name) for field in fields(record)}
+    if isinstance(record, Inode):
+        del found["ino"]
+        found["mode"] = f"{record.mode:o} ({stat_bits.filemode(record.mode)})"
+        found["root"] = _page(record.root, of_type == DIRECTORY, key, reader) if of_type in (FILE, DIRECTORY) else None
+    for name, value in found.items():
+        if name.endswith("uuid") or name == "salt":
+            found[name] = value.hex()
+    return found
+
+
+def _page(page: Page, of_directory: bool, key: int, reader: Reader) -> dict[str, Any]:
+    """A page of a directory, or of the map of a file's blocks."""
+    if page.level:
+        return {"level": page.level, "keys": page.keys, "children": page.children}
+    if of_directory:
+        owner = Inode(key, stat_bits.S_IFDIR, root=page)
+        entries: list[Any] = [
+            {"key": entry.offset, "name": entry.name, "ino": entry.ino, "kind": f"{entry.kind:o}"}
+            for entry in directories.list_from(reader, owner, 0, len(page.keys))
+        ]
+    else:
+        entries = [
+            {"kind": type(entry).__name__, **entry._asdict()} for entry in map(extents.decode, page.keys, page.values)
+        ]
+    return {"level": 0, "entries": entries}

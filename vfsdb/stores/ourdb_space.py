@@ -1,0 +1,26 @@
+"""What an ourdb takes on disk, and how it gives dead bytes back: `vfsdb.database.Compactable` for both engines."""
+
+from __future__ import annotations
+
+from ourdb import OurDB
+from vfsdb.database import Compacted, Progress, Usage
+from vfsdb.stores.ourdb_versions import vfsdb_errors
+
+
+class OurdbSpace:
+    """Base of the engines over ourdb."""
+
+    path: str
+    _db: OurDB
+
+    def usage(self) -> Usage:
+        """See `vfsdb.database.Compactable`."""
+        with vfsdb_errors(self.path):
+            stats = self._db.stats()
+        return Usage(stats.total_bytes, stats.reclaimable_bytes)
+
+    def compact(self, progress: Progress | None = None) -> Compacted:
+        """See `vfsdb.database.Compactable`."""
+        with vfsdb_errors(self.path):
+            done = self._db.compact(progress=progress)
+        return Compacted(done.bytes_before, done.bytes_after, done.finished)
