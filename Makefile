@@ -1,6 +1,6 @@
 # Each target does all of its own set-up: `make demo` and `make test` work in a clean clone.
 #   PYTHON=python3.12 make test     another interpreter (3.11 or newer); the default is the first one found
-#   BENCH=--quick make bench        arguments of benchmarks/run.py
+#   BENCH=--quick VFS_BENCH=--quick make bench     arguments of benchmarks/run.py and benchmarks/vfs_run.py
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -9,6 +9,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 VENV := .venv
 RUN := $(VENV)/bin/python
 BENCH ?= --plot docs/bench.svg --json build/bench.json
+VFS_BENCH ?= --json build/vfs-bench.json
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test check lint torture bench clean
@@ -40,6 +41,7 @@ torture: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(RUN) benchmarks/run.py $(BENCH)
+	$(RUN) benchmarks/vfs_run.py $(VFS_BENCH)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis ourdb.egg-info

@@ -48,7 +48,7 @@ def measure(directory: Path, *, quick: bool, seed: int, tell: Callable[[str], No
     """All figures, each from a store of its own that is removed afterwards."""
     sizes = QUICK if quick else Sizes()
     found: list[Figure] = []
-    for part in (_directories, _append, _overwrites, _import, _memory, _space):
+    for part in PARTS:
         tell(part.__name__.strip("_").replace("_", " "))
         found += part(directory, sizes, random.Random(seed))
     return found
@@ -85,20 +85,27 @@ def _per_call(act: Callable[[Any], Any], items: list[Any]) -> float:
 
 
 def _directories(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    """Operations in directories of each size; of small ones there are many, so that no name is looked up twice."""
     found: dict[str, list[float]] = {}
     for count in sizes.directories:
         with _store(directory) as fs:
-            for first in range(0, count, 10_000):
-                with fs.transaction():
-                    for number in range(first, min(first + 10_000, count)):
-                        fs.write_bytes(f"/old{number}", b"")
-            probes = list(range(sizes.probes))
-            some = [f"/old{rng.randrange(count)}" for _ in probes]
+            folders = [f"/d{number}" for number in range(max(1, sizes.probes // count))]
+            for folder in folders:
+                fs.mkdir(folder)
+                for first in range(0, count, 10_000):
+                    with fs.transaction():
+                        for number in range(first, min(first + 10_000, count)):
+                            fs.write_bytes(f"{folder}/old{number}", b"")
+            fs.sync()
+            places = [f"{rng.choice(folders)}/" for _ in range(sizes.probes)]
+            new = [f"{place}new{number}" for number, place in enumerate(places)]
+            moved = [f"{place}moved{number}" for number, place in enumerate(places)]
+            old = [f"{folder}/old{number}" for folder in folders for number in range(count)]
             acts: list[tuple[str, Callable[[Any], Any], list[Any]]] = [
-                ("create", lambda number: fs.write_bytes(f"/new{number}", b""), probes),
-                ("lookup", fs.stat, some),
-                ("rename", lambda number: fs.rename(f"/new{number}", f"/moved{number}"), probes),
-                ("unlink", lambda number: fs.unlink(f"/moved{number}"), probes),
+                ("lookup", fs.stat, rng.sample(old, sizes.probes)),
+                ("create", lambda path: fs.write_bytes(path, b""), new),
+                ("rename", lambda pair: fs.rename(*pair), list(zip(new, moved, strict=True))),
+                ("unlink", fs.unlink, moved),
             ]
             for name, act, items in acts:
                 found.setdefault(name, []).append(_per_call(act, items))
@@ -170,7 +177,7 @@ def _overwrites(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figur
 def _log_bytes(fs: Any) -> int:
     """Bytes ever appended to both logs, as far as nothing was compacted."""
     stores = fs.filesystem.committed.stores
-    return int(stores.metadata.log_bytes + stores.blocks.log_bytes)
+    return sum(int(store._db.stats().total_bytes) for store in (stores.metadata, stores.blocks))
 
 
 def _import(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
@@ -257,6 +264,8 @@ def _memory(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
 
 
 def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    from vfsdb.compacting import compact
+
     with _store(directory) as fs:
         path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
         held = 0
@@ -268,9 +277,13 @@ def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
                 held += len(data)
         fs.sync()
         before = _bytes_in(path)
-        fs.compact()
+        compact(fs)
         after = _bytes_in(path)
     return [
         Figure("store against its data, after overwriting all of it", before / held, "of the data"),
         Figure("the same after compaction", after / held, "of the data"),
     ]
+
+
+Part = Callable[[Path, Sizes, random.Random], list[Figure]]
+PARTS: tuple[Part, ...] = (_directories, _append, _overwrites, _import, _memory, _space)
