@@ -20,7 +20,9 @@ from typing import NamedTuple
 import pytest
 
 import ourdb
-from ourdb.cli import build_parser
+import ourdb.cli
+import vfsdb
+import vfsdb.cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -74,7 +76,8 @@ def run_console(block: Block, place: str) -> None:
         if not session.strip():
             continue
         command, _, expected = session.removeprefix("$ ").partition("\n")
-        script = f'set -e -o pipefail; ourdb() {{ "{sys.executable}" -m ourdb "$@"; }}; {command}'
+        programs = "".join(f'{name}() {{ "{sys.executable}" -m {name} "$@"; }}; ' for name in ("ourdb", "vfsdb"))
+        script = f"set -e -o pipefail; {programs}{command}"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TZ": "UTC"}
         done = subprocess.run(
             ["bash", "-c", script],
@@ -124,7 +127,7 @@ def test_make_targets_of_page_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_files_named_on_page_exist(page: Path) -> None:
-    for name in re.findall(r"`((?:ourdb|tools|docs|tests|benchmarks)/[\w./-]+)`", page.read_text()):
+    for name in re.findall(r"`((?:ourdb|vfsdb|tools|docs|tests|benchmarks)/[\w./-]+)`", page.read_text()):
         assert (ROOT / name).exists(), f"{page_id(page)} names {name}"
 
 
@@ -139,10 +142,17 @@ def parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     return [parser, *(found for child in below for found in parsers(child))]
 
 
-@pytest.mark.parametrize("parser", parsers(build_parser())[1:], ids=lambda parser: parser.prog)
+VERBS = [
+    *parsers(ourdb.cli.build_parser())[1:],
+    *parsers(vfsdb.cli.build_parser())[1:],
+]
+
+
+@pytest.mark.parametrize("parser", VERBS, ids=lambda parser: parser.prog)
 def test_subcommand_is_in_the_cli_reference_with_its_options(parser: argparse.ArgumentParser) -> None:
-    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
-    heading = f"\n## {parser.prog.removeprefix('ourdb ')}\n"
+    program, _, verb = parser.prog.partition(" ")
+    page = (ROOT / "docs" / "reference" / {"ourdb": "cli.md", "vfsdb": "vfsdb-cli.md"}[program]).read_text()
+    heading = f"\n## {verb}\n"
     assert heading in page
     section = page.partition(heading)[2].partition("\n## ")[0]
     everywhere = page.partition("\n## ")[0]
@@ -154,11 +164,14 @@ def test_subcommand_is_in_the_cli_reference_with_its_options(parser: argparse.Ar
 
 
 MODULES = sorted(
-    module.name for module in pkgutil.iter_modules(ourdb.__path__, "ourdb.") if module.name != "ourdb.__main__"
+    module.name
+    for package in (ourdb, vfsdb)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    if not module.name.endswith(".__main__")
 )
 
 
-@pytest.mark.parametrize("module", ["ourdb", *MODULES])
+@pytest.mark.parametrize("module", ["ourdb", "vfsdb", *MODULES])
 def test_examples_in_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     failed, _ = doctest.testmod(importlib.import_module(module), optionflags=DOCTEST_FLAGS)
