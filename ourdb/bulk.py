@@ -18,7 +18,7 @@ from zlib import crc32
 from ourdb.format import RECORD_BODY, RECORD_BYTES, SLOT_LONG, length_class, record_span
 from ourdb.slots import slots_to_bytes
 
-_JOIN_VALUE_MAX = 1024  # larger values are not copied before they are written
+JOIN_VALUE_MAX = 1024  # larger values are not copied before they are written
 _ONES = 0xFFFFFFFF
 _PADDING = [bytes(length) for length in range(8)]
 _pack_body = RECORD_BODY.pack
@@ -48,12 +48,12 @@ def encode_puts(keys: Sequence[int], values: Sequence[bytes], previous: Iterable
     """The records of a batch of puts, one or more. O(bytes)."""
     lengths = list(map(len, values))
     length = lengths[0]
-    if length <= _JOIN_VALUE_MAX and lengths.count(length) == len(lengths):
+    if length <= JOIN_VALUE_MAX and lengths.count(length) == len(lengths):
         return _equal(keys, values, previous, start, length)
     sequences = range(start.sequence + 1, start.sequence + 1 + len(keys))
     heads = map(_pack_body, lengths, keys, repeat(start.meta), sequences, previous, repeat(start.time_ns))
     longest = max(lengths)
-    if longest <= _JOIN_VALUE_MAX:
+    if longest <= JOIN_VALUE_MAX:
         first, second = list(map(add, heads, values)), []
         crcs = list(map(crc32, first, repeat(start.seed)))
     else:

@@ -23,7 +23,7 @@ from itertools import repeat
 from typing import Any
 from zlib import crc32
 
-from ourdb.bulk import Start, encode_puts
+from ourdb.bulk import JOIN_VALUE_MAX, Start, encode_puts
 from ourdb.codecs import Codec, codec_named
 from ourdb.errors import (
     ConflictError,
@@ -84,6 +84,13 @@ class Writer(LogSession):
                 f"value of key {key!r} has {size} bytes; this store takes at most {self._value_bytes_max}"
             )
         return bytes(value)
+
+    def _checked_part(self, value: object, key: object) -> bytes:
+        """As `checked_value`, but a large part of a bytes object stays what it is: nobody can change that meanwhile."""
+        if type(value) is memoryview and type(value.obj) is bytes and value.format == "B" and value.contiguous:
+            if JOIN_VALUE_MAX < value.nbytes <= self._value_bytes_max:
+                return value  # type: ignore[return-value]  # checksums and writes take it as they take bytes
+        return self.checked_value(value, key)
 
     def checked_target(self, key: object) -> int:
         """*key* as a key that may be set. The lock must be held where None means the next id."""
@@ -227,6 +234,8 @@ class Writer(LogSession):
             if sequence:
                 return _new_tuple(Position, (self.manifest.epoch, sequence))
         codec, checked = self._codec, self.checked_value
+        if not codec.id and not expect and not deletes:
+            checked = self._checked_part
         plain = {key: checked(value, key) for key, value in puts.items()}
         with self.lock:
             for key in plain:

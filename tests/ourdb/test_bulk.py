@@ -1,9 +1,11 @@
 """Runs of puts: encoded in bulk, they are the same bytes as record by record."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from ourdb import OurDB
 from ourdb.bulk import Start, encode_puts
 from ourdb.format import FLAG_COMMIT, PUT, encode_record, length_class, pack_slot
 
@@ -42,3 +44,23 @@ def test_run_is_what_its_records_are_one_by_one(lengths: list[int], meta: int) -
     assert list(run.slots) == [
         pack_slot(7, offset, length_class(meta, length)) for offset, length in zip(offsets, lengths, strict=True)
     ]
+
+
+def test_parts_of_bytes_are_stored_as_what_they_are(tmp_path: Path) -> None:
+    whole = bytes(range(256)) * 40
+    parts = {1: memoryview(whole)[7:5000], 2: memoryview(whole), 3: memoryview(whole)[:9], 4: memoryview(b"")}
+    mutable = bytearray(whole)
+    with OurDB(tmp_path / "store") as db:
+        db.commit(parts | {5: memoryview(mutable), 6: memoryview(whole)[::3]})
+        mutable[:] = bytes(len(mutable))
+        db.commit({7: memoryview(whole)[1:3000]}, deletes=[3])
+    with OurDB(tmp_path / "store", "r", verify="always") as db:
+        assert [db.get(key) for key in range(1, 8)] == [
+            whole[7:5000],
+            whole,
+            None,
+            b"",
+            whole,
+            whole[::3],
+            whole[1:3000],
+        ]
