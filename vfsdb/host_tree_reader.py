@@ -36,8 +36,8 @@ class HostContent:
             data += more
         return data
 
-    def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """The data between the holes, as far as the filesystem below tells them."""
+    def data(self) -> Iterator[tuple[int, int]]:
+        """(start, stop) of what is no hole, as far as the filesystem below tells holes."""
         size, offset = self.stat.st_size, 0
         while offset < size:
             try:
@@ -47,12 +47,13 @@ class HostContent:
                 if error.errno == errno.ENXIO:
                     return  # a hole up to the end
                 raise
-            while offset < stop:
-                data = os.pread(self._number, min(PIECE_BYTES, stop - offset), offset)
-                if not data:
-                    return  # it was cut meanwhile
-                yield offset, data
-                offset += len(data)
+            if offset < stop:
+                yield offset, stop
+            offset = stop
+
+    def read(self, size: int, offset: int) -> bytes:
+        """At most *size* bytes from *offset*."""
+        return os.pread(self._number, size, offset)
 
     def end(self) -> int:
         """Size of the file; what was written behind it meanwhile does not count."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from vfsdb.errors import os_error
 from vfsdb.host_tree import HostDirectories, HostDirectory, entry_path
-from vfsdb.transfer import DEFAULT_ACL, NO_SUCH_XATTR, Attributes, Content, Xattrs
+from vfsdb.transfer import DEFAULT_ACL, NO_SUCH_XATTR, Attributes, Content, Xattrs, pieces
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ITSELF: Final = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,7 +27,9 @@ class HostTarget:
         self._directories = directories
         self._owners = owners
 
-    def enter(self, parent: HostDirectory, name: bytes, attributes: Attributes) -> tuple[HostDirectory, bool]:
+    def enter(
+        self, parent: HostDirectory, name: bytes, attributes: Attributes, xattrs: Xattrs
+    ) -> tuple[HostDirectory, bool]:
         """A directory below *parent*, and whether it was made. ENOTDIR where something else is there."""
         number = self._directories.number(parent)
         made = True
@@ -167,7 +169,7 @@ def _write(number: int, content: Content) -> int:
         _write_at(number, whole, 0)
         return len(whole)
     written = 0
-    for offset, data in content.pieces():
+    for offset, data in pieces(content):
         _write_at(number, data, offset)
         written += len(data)
     os.ftruncate(number, content.end())

@@ -70,14 +70,28 @@ class Content(Protocol):
     def whole(self) -> bytes | None:
         """All bytes of a small file; None where it is to be taken in pieces."""
 
-    def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, bytes) in ascending order; what none of them covers is a hole."""
+    def data(self) -> Iterator[tuple[int, int]]:
+        """(start, stop) of what is no hole, in ascending order."""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """At most *size* bytes from *offset*, none at the end; offsets ascend."""
 
     def end(self) -> int:
-        """Size of the file, asked for after the pieces."""
+        """Size of the file now, but no more than *stat* says."""
 
     def close(self) -> None:
         """Give it back."""
+
+
+def pieces(content: Content) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) of what is no hole, in ascending order; less where the file is cut meanwhile."""
+    for start, stop in content.data():
+        while start < stop:
+            data = content.read(min(PIECE_BYTES, stop - start), start)
+            if not data:
+                return
+            yield start, data
+            start += len(data)
 
 
 @dataclass(slots=True)
@@ -137,6 +151,18 @@ class Selection:
     def includes(self, path: bytes, is_directory: bool) -> bool:
         """Whether *path* is asked for by itself."""
         return not self._include or _any(self._include, path, is_directory)
+
+    def takes(self, names: list[bytes], is_directory: bool) -> bool:
+        """Whether a path that comes without those above it is taken."""
+        if self.everything:
+            return True
+        included = False
+        for count in range(1, len(names) + 1):
+            path, is_above = b"/".join(names[:count]), count < len(names) or is_directory
+            if self.excludes(path, is_above):
+                return False
+            included = included or self.includes(path, is_above)
+        return included or not self.by_name
 
 
 class _Pattern(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat as stat_bits
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -47,7 +47,7 @@ class Source(Protocol[S]):
 class Target(Protocol[T, P]):
     """Where it is made. What cannot be made whole is not there afterwards."""
 
-    def enter(self, parent: T, name: bytes, attributes: Attributes) -> tuple[T, bool]: ...
+    def enter(self, parent: T, name: bytes, attributes: Attributes, xattrs: Xattrs) -> tuple[T, bool]: ...
     def prepare(self, directory: T) -> None: ...
     def leave(self, directory: T, attributes: Attributes, xattrs: Xattrs) -> None: ...
     def unchanged(self, directory: T, name: bytes, attributes: Attributes) -> P | None: ...
@@ -66,6 +66,7 @@ class Level(Generic[S, T]):
     name: bytes
     path: bytes  # from the top, b"" for the top
     stat: Attributes
+    xattrs: Xattrs
     included: bool  # everything below it is asked for
     directories: list[bytes] = field(default_factory=list)  # still to be entered, the first one last
 
@@ -84,12 +85,11 @@ class _Watched:
         self._steps = steps
         self.stat = content.stat
         self.xattrs = content.xattrs
-        self.whole, self.end, self.close = content.whole, content.end, content.close
+        self.whole, self.data, self.end, self.close = content.whole, content.data, content.end, content.close
 
-    def pieces(self) -> Iterator[tuple[int, bytes]]:
-        for piece in self._content.pieces():
-            yield piece
-            self._steps.tell()
+    def read(self, size: int, offset: int) -> bytes:
+        self._steps.tell()
+        return self._content.read(size, offset)
 
 
 class TreeCopy(Generic[S, T, P]):
@@ -134,8 +134,9 @@ class TreeCopy(Generic[S, T, P]):
     def run(self, source: S, target: T) -> None:
         """Carry all that is below *source* to *target*, and its attributes. OSError, Stopped."""
         included = not self._selection.by_name
+        reader = self._source
         self._target.prepare(target)
-        self._go_down(Level(source, target, b"", b"", self._source.stat(source, b""), included))
+        self._go_down(Level(source, target, b"", b"", reader.stat(source, b""), reader.xattrs(source, b""), included))
         while self._levels:
             level = self._levels[-1]
             if level.directories:
@@ -150,11 +151,11 @@ class TreeCopy(Generic[S, T, P]):
         path = join(above.path, name)
         try:
             source = self._source.enter(above.source, name)
-            found = self._source.stat(source, b"")
+            found, xattrs = self._source.stat(source, b""), self._source.xattrs(source, b"")
         except OSError as error:
             self._lost(error, path)
             return
-        level: Level[S, T] = Level(source, None, name, path, found, above.included or self._includes(path))
+        level: Level[S, T] = Level(source, None, name, path, found, xattrs, above.included or self._includes(path))
         self._levels.append(level)
         made = not level.included or self._try_make(level)
         self._levels.pop()
@@ -180,7 +181,7 @@ class TreeCopy(Generic[S, T, P]):
             for above, below in zip(self._levels, self._levels[1:], strict=False):
                 if below.target is None:
                     assert above.target is not None, "made on the way down"
-                    below.target, made = self._target.enter(above.target, below.name, below.stat)
+                    below.target, made = self._target.enter(above.target, below.name, below.stat, below.xattrs)
                     self.report.directories += made
                     self._done(0)
         assert level.target is not None, "made just now"
@@ -204,7 +205,7 @@ class TreeCopy(Generic[S, T, P]):
         level = self._levels.pop()
         try:
             if level.target is not None:
-                self._target.leave(level.target, level.stat, self._source.xattrs(level.source, b""))
+                self._target.leave(level.target, level.stat, level.xattrs)
         except OSError as error:
             self._failed(error, level.path)
         self._source.leave(level.source)

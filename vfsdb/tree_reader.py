@@ -13,7 +13,6 @@ from vfsdb.interface import Caller, FileSystem, Stat
 from vfsdb.transfer import PIECE_BYTES, Entries, Xattrs, carried
 
 _SMALL: Final = PIECE_BYTES
-_NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _NO_XATTRS: Final = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -36,16 +35,9 @@ class FsContent:
             return None
         return self._fs.read_file(stat.st_ino, -1, 0, self._caller)
 
-    def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """The data between the holes."""
-        fs, handle = self._fs, self._open()
-        for start, stop in self.data():
-            while start < stop:
-                data = fs.read(handle, min(PIECE_BYTES, stop - start), start)
-                if not data:
-                    return  # it was cut meanwhile
-                yield start, data
-                start += len(data)
+    def read(self, size: int, offset: int) -> bytes:
+        """At most *size* bytes from *offset*."""
+        return self._fs.read(self._open(), size, offset)
 
     def data(self) -> Iterator[tuple[int, int]]:
         """(start, stop) of what is no hole, in ascending order."""
@@ -65,7 +57,7 @@ class FsContent:
 
     def _open(self) -> int:
         if not self._handle:
-            self._handle = self._fs.open(self.stat.st_ino, os.O_RDONLY | _NOATIME, self._caller)
+            self._handle = self._fs.open(self.stat.st_ino, os.O_RDONLY, self._caller)
         return self._handle
 
     def end(self) -> int:

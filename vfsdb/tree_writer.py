@@ -11,7 +11,7 @@ from typing import Final
 
 from vfsdb.errors import os_error
 from vfsdb.interface import Caller, FileSystem, SetAttr, Stat
-from vfsdb.transfer import DEFAULT_ACL, NO_SUCH_XATTR, Attributes, Content, Stopped, Xattrs
+from vfsdb.transfer import DEFAULT_ACL, NO_SUCH_XATTR, Attributes, Content, Stopped, Xattrs, pieces
 
 BATCH_ENTRIES_MAX: Final = 500
 BATCH_BYTES_MAX: Final = 16 << 20
@@ -65,7 +65,7 @@ class FsTarget:
         self._caller = caller._replace(umask=0)
         self._owners = owners
 
-    def enter(self, parent: int, name: bytes, attributes: Attributes) -> tuple[int, bool]:
+    def enter(self, parent: int, name: bytes, attributes: Attributes, xattrs: Xattrs) -> tuple[int, bool]:
         """A directory below *parent*, and whether it was made. ENOTDIR where something else is there."""
         fs, caller = self._fs, self._caller
         try:
@@ -133,7 +133,7 @@ class FsTarget:
         written = 0
         try:
             try:
-                for offset, data in content.pieces():
+                for offset, data in pieces(content):
                     written += fs.write(handle, data, offset)
                 fs.setattr(made.st_ino, SetAttr(size=content.end()), handle, caller)
             finally:
