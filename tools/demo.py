@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The main job of ourdb on real input: the source of Python's own standard library, line by line and file by file.
+"""The main jobs of ourdb and vfsdb on real input: Python's own standard library, as values and as a tree of files.
 
-Every step compares what the store says with what was put in, kept in a plain dict; the first difference ends the
-demonstration with exit code 1. Needs nothing but Python; ``make demo`` runs it. Takes well under a minute.
+Every step compares what the store says with what was put in: with a plain dict, and with the files of the host. The
+first difference ends the demonstration with exit code 1. ``make demo`` runs it. Takes less than two minutes; the part
+of ourdb needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.dirname(HERE)]
 
+from demo_steps import DifferenceError, check, complete_lines, disk_bytes, done, progress, step, title
+
 import ourdb
 
 FILE_KEYS = 10_000_000  # files get the keys from here up, lines those from 1
@@ -34,14 +37,11 @@ SEGMENT_BYTES = 4 * 1024 * 1024  # small, so that the demonstration has several
 SHOWN_LINE = 11
 
 
-class DifferenceError(Exception):
-    """The store did not give back what was put in."""
-
-
 def main() -> int:
     """Run every step; the exit code is 0 when all comparisons held."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--directory", help="where to work (default: a temporary directory)")
+    parser.add_argument("--part", choices=["ourdb", "vfsdb"], help="one of the two alone")
     parser.add_argument("--writer", metavar="STORE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.writer:
@@ -49,7 +49,14 @@ def main() -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ourdb-demo-", dir=arguments.directory) as directory:
         try:
-            demonstrate(Path(directory))
+            if arguments.part != "vfsdb":
+                title("ourdb: numbered values")
+                demonstrate(Path(directory))
+            if arguments.part != "ourdb":
+                from demo_filesystem import demonstrate_filesystem
+
+                title("vfsdb: a filesystem in two stores")
+                demonstrate_filesystem(Path(directory))
         except DifferenceError as error:
             print(f"\nFAILED: {error}")
             return 1
@@ -199,11 +206,6 @@ def survive_a_kill(path: Path, expected: dict[int, bytes]) -> None:
         same(db, expected, "after recovery")
 
 
-def complete_lines(text: str) -> list[str]:
-    """The lines of *text* that end in a newline: the last may have been cut by the kill."""
-    return text.split("\n")[:-1]
-
-
 def write_until_killed(store: str) -> None:
     """The other process: a batch, an acknowledgement, and on."""
     with ourdb.open(store, "w") as db:
@@ -231,11 +233,6 @@ def compact(path: Path, expected: Mapping[int, bytes]) -> None:
     done(f"{reclaimable / 2**20:.1f} MiB were reclaimable; compaction took {seconds:.2f} s")
     done(f"{before / 2**20:.1f} MiB -> {after / 2**20:.1f} MiB on disk, {(before - after) / 2**20:.1f} MiB came back")
     check(result.bytes_freed > 0, "nothing was freed")
-
-
-def disk_bytes(path: Path) -> int:
-    """Bytes of disk that the files of a store take."""
-    return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file())
 
 
 def verify(path: Path) -> None:
@@ -285,30 +282,6 @@ def same(db: ourdb.OurDB, expected: Mapping[int, bytes], when: str) -> None:
         if number % 5000 == 0:
             progress(f"reading back: {number:,} of {len(expected):,}")
     done(f"read back {len(expected):,} values: equal")
-
-
-def check(holds: bool, text: str) -> None:
-    """End the demonstration unless *holds*."""
-    if not holds:
-        raise DifferenceError(text)
-
-
-def step(text: str) -> None:
-    """Announce what comes next."""
-    print(f"\n{text}", flush=True)
-
-
-def progress(text: str) -> None:
-    """One passing line, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K    {text}", end="", file=sys.stderr, flush=True)
-
-
-def done(text: str) -> None:
-    """A line that stays."""
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    print(f"    {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ except ModuleNotFoundError as _error:
 
 from vfsdb import errors
 from vfsdb.api import memory, open
+from vfsdb.compacting import compact
 from vfsdb.errors import CorruptionError, FormatError, OutOfKeysError, PartnerError, StoreBusyError, VFSError
 from vfsdb.host import HostFileSystem
 from vfsdb.interface import NOW, OWNER, Caller, DirEntry, FileSystem, SetAttr, Stat, StatFS
@@ -36,6 +37,7 @@ __all__ = [
     "StoreBusyError",
     "VFSError",
     "VPath",
+    "compact",
     "errors",
     "memory",
     "open",
