@@ -100,7 +100,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"posix"},
         {"following"},
         {"api", "compacting", "describe"},
-        {"cli_text", "modes"},
+        {"cli_hostfile", "cli_text", "modes"},
         {"cli_output", "cli_walk"},
         {"cli_context"},
         {

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, output: Output) -> int:
-    context = Context(arguments.store, None, output)
+    context = Context(getattr(arguments, "store", ""), None, output)
     try:
         if arguments.needs == "store":
             return int(arguments.command(context, arguments))

@@ -13,12 +13,12 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final
 
 from vfsdb.cli_context import Context, UsageError
+from vfsdb.cli_hostfile import STANDARD_STREAM, whole_file
 from vfsdb.cli_output import ExitCode
 from vfsdb.cli_text import parse_size, parse_time
 from vfsdb.errors import os_error
 from vfsdb.paths import basename, decode, join
 
-STANDARD_STREAM: Final = "-"
 _PIECE_BYTES: Final = 1 << 20
 _SPOOL_BYTES: Final = 16 << 20
 
@@ -106,28 +106,21 @@ def run_get(context: Context, arguments: argparse.Namespace) -> int:
             return ExitCode.OK
         if os.path.isdir(target):
             target = os.path.join(target, basename(path))
-        partial = f"{target}.partial"
-        with open(partial, "wb") as host:
-            try:
-                _pump(context, file.read, host.write, path, found.st_size)
-                _finish(host, found, arguments.preserve)
-                os.replace(partial, target)
-            except BaseException:
-                os.unlink(partial)
-                raise
+        with whole_file(target) as host:
+            _pump(context, file.read, host.write, path, found.st_size)
+            _finish(host, found, arguments.preserve)
     return ExitCode.OK
 
 
 def _finish(host: IO[bytes], found: Any, preserve: bool) -> None:
-    """The bits that cp gives a new file; with *preserve* all of them, and the times. Durable then."""
-    host.flush()
+    """The bits that cp gives a new file; with *preserve* all of them, and the times."""
+    host.flush()  # before the times: it sets them
     mask = os.umask(0)
     os.umask(mask)
     bits = stat_bits.S_IMODE(found.st_mode)
     os.fchmod(host.fileno(), bits if preserve else bits & 0o777 & ~mask)
     if preserve:
         os.utime(host.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
-    os.fsync(host.fileno())
 
 
 def run_truncate(context: Context, arguments: argparse.Namespace) -> int:

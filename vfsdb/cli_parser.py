@@ -71,8 +71,8 @@ class Verbs:
         self._in_shell = in_shell
         self.names: list[str] = []
 
-    def add(self, name: str, command: Command, needs: Needs) -> argparse.ArgumentParser:
-        """A verb with what all have in common; the caller adds its own arguments."""
+    def add(self, name: str, command: Command, needs: Needs, *, store: bool = True) -> argparse.ArgumentParser:
+        """A verb with what all have in common; the caller adds its own arguments. Without *store* it has no STORE."""
         verb = self._made(name, (command.__doc__ or "").splitlines()[0])
         verb.set_defaults(command=command, needs=needs, prog=verb.prog)
         verb.add_argument("--json", action="store_true", help="print JSON alone on stdout")
@@ -80,7 +80,8 @@ class Verbs:
             if needs == "writing":
                 wait = "wait so long for another writer (default: 5)"
                 verb.add_argument("--wait", type=_seconds, default=WAIT_SECONDS, metavar="SECONDS", help=wait)
-            verb.add_argument("store", metavar="STORE", help="directory of the store")
+            if store:
+                verb.add_argument("store", metavar="STORE", help="directory of the store")
         return verb
 
     def group(self, name: str, summary: str) -> Verbs:
@@ -121,6 +122,7 @@ def build(in_shell: bool = False) -> tuple[Parser, Verbs]:
     _add_names(verbs)
     _add_attributes(verbs)
     _add_transfers(verbs)
+    _add_tar(verbs)
     _add_store(verbs, in_shell)
     return parser, verbs
 
@@ -320,6 +322,33 @@ def _add_transfers(verbs: Verbs) -> None:
     for verb in (import_, export):
         _flags(verb, ("--update", "update", "leave files whose size and time are the same"))
         _add_selection(verb)
+
+
+def _add_tar(verbs: Verbs) -> None:
+    module = cli_commands_transfer
+    tar = verbs.group("tar", "Tar archives: create, extract, list.")
+    create = tar.add("create", module.run_tar_create, "reading")
+    create.add_argument("source", metavar="PATH", help="directory of the store")
+    create.add_argument("file", metavar="FILE", help="archive on the host; - is stdout")
+    packed = create.add_mutually_exclusive_group()
+    for names, compression in (("-z --gzip", "gz"), ("-j --bzip2", "bz2"), ("-J --xz", "xz")):
+        packed.add_argument(
+            *names.split(),
+            dest="compression",
+            action="store_const",
+            const=compression,
+            default="",
+            help=f"compress it ({compression})",
+        )
+    extract = tar.add("extract", module.run_tar_extract, "writing")
+    extract.add_argument("file", metavar="FILE", help="archive on the host; - is stdin")
+    extract.add_argument("target", metavar="PATH", nargs="?", default="/", help="directory of the store (default: /)")
+    trusted = "links that lead out of PATH, devices and set-id bits too: an archive of your own"
+    _flags(extract, ("--trusted", "trusted", trusted))
+    for verb in (create, extract):
+        _add_selection(verb)
+    list_ = tar.add("list", module.run_tar_list, "store", store=False)
+    list_.add_argument("file", metavar="FILE", help="archive on the host; - is stdin")
 
 
 def _add_selection(verb: argparse.ArgumentParser) -> None:

@@ -438,6 +438,28 @@ def test_import_and_export_carry_a_tree(run: Run, store: Path, fs: vfsdb.VFS, tm
     assert run("export", store, "/none", tmp_path / "x").code == OPERATIONAL
 
 
+def test_tar_goes_out_and_in_again(run: Run, store: Path, fs: vfsdb.VFS, tmp_path: Path) -> None:
+    archive = tmp_path / "d.tar.gz"
+    assert run("tar", "create", store, "/d", archive, "-z").lines == ["2 files, 1 directory; 100K of content"]
+    assert archive.read_bytes()[:2] == b"\x1f\x8b"
+    assert any(line.startswith("-rw-r--r--") and line.endswith(" b") for line in run("tar", "list", archive).lines)
+    assert {row["name"] for row in run("tar", "list", archive, "--json").json} >= {"b", "e", "e/f"}
+    assert run("tar", "extract", store, archive, "/again").code == OK
+    assert fs.read_bytes("/again/b") == bytes(100 << 10)
+    piped = run("tar", "create", store, "/d", "-")
+    assert run("tar", "extract", store, "-", "/piped", stdin=piped.out).code == OK
+    assert sorted(fs.listdir("/piped")) == ["b", "e"]
+
+
+def test_tar_that_is_none_is_refused(run: Run, store: Path, fs: vfsdb.VFS, tmp_path: Path) -> None:
+    (tmp_path / "none.tar").write_bytes(b"no archive" * 100)
+    assert run("tar", "extract", store, tmp_path / "none.tar", "/x").code == OPERATIONAL
+    assert run("tar", "list", tmp_path / "none.tar").code == OPERATIONAL
+    assert run("tar", "create", store, "/none", tmp_path / "x.tar").code == OPERATIONAL
+    assert run("tar", "create", store, "/d", "-", "--json").code == USAGE
+    assert not (tmp_path / "x.tar").exists()
+
+
 # compact, info, dump-record
 
 
