@@ -14,6 +14,7 @@ from vfsdb.database import Stores
 from vfsdb.errors import StoreBusyError, os_error
 from vfsdb.following import FollowingFileSystem
 from vfsdb.interface import FileSystem
+from vfsdb.maintenance import FLUSH_SECONDS, SYNC_SECONDS
 from vfsdb.mkfs import BLOCK_SIZE, INLINE_MAX, check_options, make_filesystem
 from vfsdb.posix import VFS
 from vfsdb.posix_base import Shared
@@ -50,6 +51,8 @@ def open(
     metadata_segment_bytes: int | None = None,
     data_segment_bytes: int | None = None,
     auto_compact: bool = True,
+    flush_seconds: float = FLUSH_SECONDS,
+    sync_seconds: float = SYNC_SECONDS,
     serve: bool = True,
 ) -> VFS:
     """Open or make a filesystem; closing what is returned closes all of it.
@@ -84,6 +87,9 @@ def open(
         Size of the files of the two stores.
     auto_compact : bool
         Whether dead bytes are given back by themselves.
+    flush_seconds, sync_seconds : float
+        How long data written to an open file stays in this process alone, and how long a commit at the mercy of a power
+        cut, at most about; 0: until somebody asks.
     serve : bool
         Whether a writer listens on the socket in *path*, over which other processes reach it.
 
@@ -124,7 +130,14 @@ def open(
         if mode == "r":
             opened = VFS(FollowingFileSystem(committed, follow=follow, atime=atime, device=device))
         else:
-            filesystem = InodeFileSystem(committed, durable=durability == "commit", atime=atime, device=device)
+            filesystem = InodeFileSystem(
+                committed,
+                durable=durability == "commit",
+                atime=atime,
+                device=device,
+                flush_seconds=flush_seconds,
+                sync_seconds=sync_seconds,
+            )
             on_error.callback(filesystem.close)
             service = _serve(filesystem, os.fspath(path)) if serve and path is not None else None
             opened = VFS(filesystem, shared=_Served(filesystem, service))

@@ -1,6 +1,7 @@
-"""The public names of ``vfsdb``: listed in order, documented and typed."""
+"""The public names of ``vfsdb``: documented, typed, and all in the reference."""
 
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -71,6 +72,18 @@ def assert_typed(function: FunctionType) -> None:
     assert signature.return_annotation is not inspect.Signature.empty
     for parameter in list(signature.parameters.values()):
         assert parameter.name in ("self", "cls") or parameter.annotation is not inspect.Parameter.empty, parameter
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(name for name in dir(vfsdb.VFS) if not name.startswith("_"))])
+def test_public_name_is_in_the_reference(name: str) -> None:
+    page = (ROOT / "docs" / "reference" / "vfsdb-api.md").read_text()
+    assert re.search(rf"`(vfsdb\.)?{name}\b|vfsdb\.{name}\(", page)
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(vfsdb.open).parameters))
+def test_option_of_open_is_in_the_reference(name: str) -> None:
+    page = (ROOT / "docs" / "reference" / "vfsdb-api.md").read_text()
+    assert f"`{name}`" in page or f"*{name}*" in page
 
 
 def test_missing_library_says_what_to_install() -> None:
