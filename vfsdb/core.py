@@ -546,6 +546,14 @@ class InodeFileSystem(FileSystem):
             raise os_error(errno.EROFS)
         return self.commits.transaction(timeout)
 
+    def view(self) -> FileSystem:
+        with self.commits.lock:
+            self.commits.check_open()
+            if self.commits.inside:
+                raise os_error(errno.EBUSY, reason="inside a transaction there is no committed moment to look at")
+            self.commits.flush()
+            return InodeFileSystem(self.committed.view(), device=self.device, atime="noatime")
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         return self.commits.observe(observer)
 

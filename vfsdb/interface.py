@@ -417,6 +417,10 @@ class FileSystem:
         """
         raise _unsupported("transactions")
 
+    def view(self) -> FileSystem:
+        """The filesystem as it is now, read-only, unchanging until it is closed. What it reads is kept until then."""
+        raise _unsupported("views")
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call *observer* after each commit with what changed, outside all locks; the result ends it."""
         raise _unsupported("change events")

@@ -56,6 +56,13 @@ class VFS(PathOperations):
         caller = Caller(uid, gid, tuple(groups), self._caller.pid, umask, privileged=uid == 0)
         return type(self)(self._fs, caller, shared=self._shared)
 
+    def view(self) -> Self:
+        """The filesystem as it is now: read-only, unchanging until it is closed, over both stores at one moment.
+
+        Costs little to make; what it reads is kept on disk until then. Not inside a transaction (EBUSY).
+        """
+        return type(self)(self._fs.view(), self._caller)
+
     def path(self, *segments: StrPath) -> VPath:
         """A path object in the way of pathlib.Path."""
         if self._paths is None:

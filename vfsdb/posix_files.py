@@ -33,6 +33,8 @@ class Files(Base):
         path: AnyPath,
         mode: Literal["rb", "r+b", "rb+", "wb", "w+b", "wb+", "ab", "a+b", "ab+", "xb", "x+b", "xb+"],
         buffering: int = -1,
+        *,
+        block_size: int = 0,
     ) -> BinaryIO: ...
     @overload
     def open(
@@ -43,6 +45,8 @@ class Files(Base):
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
+        *,
+        block_size: int = 0,
     ) -> TextIO: ...
     @overload
     def open(
@@ -53,6 +57,8 @@ class Files(Base):
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
+        *,
+        block_size: int = 0,
     ) -> IO[Any]: ...
     def open(
         self,
@@ -62,11 +68,14 @@ class Files(Base):
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
+        *,
+        block_size: int = 0,
     ) -> IO[Any]:
         """A file object, as io.open makes it for a file of the host: the same classes, arguments and errors.
 
         In append mode each write goes to the end of the file as it is then. The objects have no ``fileno``.
-        Buffers hold 64 KiB unless *buffering* says otherwise.
+        Buffers hold 8 KiB unless *buffering* says otherwise. A file that is made here is cut into blocks of
+        *block_size* bytes (a power of two from 4 KiB to 4 MiB; 0: the filesystem's default).
         """
         plan = openmode.parse(mode)
         openmode.check_text_arguments(plan.binary, encoding, errors, newline)
@@ -81,7 +90,7 @@ class Files(Base):
             buffering = -1
         if not plan.binary:
             encoding = io.text_encoding(encoding)
-        raw = self._open_raw(text(path), plan)
+        raw = self._open_raw(text(path), plan, block_size)
         try:
             file = _layered(raw, plan, mode, buffering, encoding, errors, newline)
         except BaseException:
@@ -90,11 +99,11 @@ class Files(Base):
         self._shared.add(file)
         return cast(IO[Any], file)
 
-    def _open_raw(self, path: str | bytes, plan: OpenMode) -> RawFile:
+    def _open_raw(self, path: str | bytes, plan: OpenMode, block_size: int) -> RawFile:
         fs, caller = self._fs, self._caller
         try:
             if plan.creates:
-                found, handle = self._create(path, _NEW_MODE, plan.flags)
+                found, handle = self._create(path, _NEW_MODE, plan.flags, block_size)
             else:
                 found = self._walker.stat(path)
                 handle = fs.open(found.st_ino, plan.flags, caller)
@@ -102,16 +111,16 @@ class Files(Base):
             raise named(error, path) from None
         return RawFile(fs, handle, found.st_ino, path, plan.raw_mode, plan.flags, self._shared.lock_owner, caller)
 
-    def _create(self, path: str | bytes, mode: int, flags: int) -> tuple[Stat, int]:
+    def _create(self, path: str | bytes, mode: int, flags: int, block_size: int = 0) -> tuple[Stat, int]:
         """Make or open a file: a symbolic link that the path ends in is followed, but with O_EXCL."""
         entry = _file_entry(self._walker.entry(path), flags)
         try:
-            return self._fs.create(entry.directory, entry.name, mode, flags, self._caller)
+            return self._fs.create(entry.directory, entry.name, mode, flags, self._caller, False, block_size)
         except OSError as error:
             if error.errno != errno.ELOOP or flags & os.O_EXCL:
                 raise
         entry = _file_entry(self._walker.target(path))
-        return self._fs.create(entry.directory, entry.name, mode, flags, self._caller)
+        return self._fs.create(entry.directory, entry.name, mode, flags, self._caller, False, block_size)
 
     def _make_file(self, path: str | bytes, mode: int, flags: int) -> None:
         try:
