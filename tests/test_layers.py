@@ -100,6 +100,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"posix"},
         {"following"},
         {"api", "compacting", "describe"},
+        {"compat.vfs", "compat.vfs_db"},
+        {"compat.__init__"},
         {"cli_hostfile", "cli_text", "modes"},
         {"cli_output", "cli_walk"},
         {"cli_context"},

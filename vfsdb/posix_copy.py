@@ -8,7 +8,7 @@ import shutil
 import stat as stat_bits
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from vfsdb.errors import os_error
 from vfsdb.interface import SetAttr, Stat
@@ -20,6 +20,16 @@ from vfsdb.posix_trees import Trees
 
 Ignore = Callable[[Any, list[str]], Iterable[str]]
 _PIECE: Final = 1 << 30
+
+
+class _How(NamedTuple):
+    """What a copying of a tree was asked to do."""
+
+    symlinks: bool
+    ignore: Ignore | None
+    copy_one: Callable[..., object]
+    ignore_dangling_symlinks: bool
+    dirs_exist_ok: bool
 
 
 class Copy(Trees, Files):
@@ -154,36 +164,29 @@ class Copy(Trees, Files):
         ignore_dangling_symlinks: bool = False,
         dirs_exist_ok: bool = False,
     ) -> AnyPath:
-        """Copy a directory with all that is below it, as shutil.copytree; shutil.Error tells all that failed."""
-        old, new = text(source), text(target)
+        """Copy a directory with all that is below it, as shutil.copytree; shutil.Error tells all that failed.
+
+        A copy inside its own source is not copied into itself.
+        """
+        copy_one = copy_function if copy_function is not None else self.copy
+        how = _How(symlinks, ignore, copy_one, ignore_dangling_symlinks, dirs_exist_ok)
+        self._copy_tree(text(source), text(target), how, None)
+        return target
+
+    def _copy_tree(self, old: str | bytes, new: str | bytes, how: _How, made: int | None) -> None:
+        """*made*: inode of the top of the copy, None while it is to be made."""
         scan: Any = self.scandir(old)
         entries: list[ScanEntry[Any]] = list(scan)
-        ignored = set(ignore(old, [entry.name for entry in entries])) if ignore is not None else set()
-        self.makedirs(new, exist_ok=dirs_exist_ok)
-        copy_one = copy_function if copy_function is not None else self.copy
+        ignored = set(how.ignore(old, [entry.name for entry in entries])) if how.ignore is not None else set()
+        self.makedirs(new, exist_ok=how.dirs_exist_ok)
+        made = self._ino(new) if made is None else made
         problems: list[Any] = []
         for entry in entries:
-            if entry.name in ignored:
+            if entry.name in ignored or entry.inode() == made:
                 continue
             there = join(new, like(new, encode(entry.name)))  # type: ignore[type-var]
             try:
-                if entry.is_symlink() and symlinks:
-                    self.symlink(self.readlink(entry.path), there)
-                    self.copystat(entry.path, there, follow_symlinks=False)
-                elif entry.is_symlink() and not self.exists(entry.path) and ignore_dangling_symlinks:
-                    continue
-                elif entry.is_dir():
-                    self.copytree(
-                        entry.path,
-                        there,
-                        symlinks,
-                        ignore,
-                        copy_function,
-                        ignore_dangling_symlinks,
-                        dirs_exist_ok,
-                    )
-                else:
-                    copy_one(entry.path, there)
+                self._copy_entry(entry, there, how, made)
             except shutil.Error as error:
                 problems.extend(error.args[0])
             except OSError as error:
@@ -194,7 +197,17 @@ class Copy(Trees, Files):
             problems.append((old, new, str(error)))
         if problems:
             raise shutil.Error(problems)
-        return target
+
+    def _copy_entry(self, entry: ScanEntry[Any], there: str | bytes, how: _How, made: int) -> None:
+        if entry.is_symlink() and how.symlinks:
+            self.symlink(self.readlink(entry.path), there)
+            self.copystat(entry.path, there, follow_symlinks=False)
+        elif entry.is_symlink() and not self.exists(entry.path) and how.ignore_dangling_symlinks:
+            return
+        elif entry.is_dir():
+            self._copy_tree(entry.path, there, how, made)
+        else:
+            how.copy_one(entry.path, there)
 
     def move(self, source: AnyPath, target: AnyPath) -> str | bytes:
         """Rename, into *target* where that is a directory, as shutil.move; the new path."""
