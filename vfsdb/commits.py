@@ -26,6 +26,7 @@ from vfsdb.database import CommitUnknown, Conflict
 from vfsdb.errors import os_error
 from vfsdb.interface import Event, Observer
 from vfsdb.transaction import Transaction
+from vfsdb.writeset import WriteSet
 
 T = TypeVar("T")
 BUFFERED_BYTES_MAX: Final = 64 << 20
@@ -48,6 +49,7 @@ class _Level:
 
     transaction: Transaction
     handles: list[int] = field(default_factory=list)  # opened inside
+    remembered: list[int] = field(default_factory=list)  # inodes whose lookup count went up inside
     settled: set[int] = field(default_factory=set)  # inodes whose buffer was put into it, or does not count any more
 
 
@@ -63,7 +65,7 @@ class Commits:
         self.lock = threading.RLock()
         self.buffers: dict[int, Written] = {}
         self.buffered_bytes = 0
-        self.on_roll_back: Callable[[list[int]], None] = lambda handles: None
+        self.on_roll_back: Callable[[list[int], list[int]], None] = lambda handles, remembered: None
         self.on_unsettled: Callable[[], None] = lambda: None  # what paths mean depends on whose transaction this is
         self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
         self.closed = False
@@ -77,6 +79,8 @@ class Commits:
         self._observers: list[Observer] = []
         self._told: deque[list[Event]] = deque()
         self._telling = threading.Lock()
+        self._holder = 0  # thread that has the lock for several commits, and tells of them afterwards
+        self._syncs = False  # somebody asked for durability inside the caller's transaction
 
     def check_open(self) -> None:
         """EBADF after close."""
@@ -102,10 +106,14 @@ class Commits:
         own = self.own()
         return operation(own) if own is not None else self.committed.read(operation)
 
-    def written(self, ino: int) -> Written | None:
-        """What is buffered of *ino* for this thread to see."""
+    def written(self, ino: int, seen_by: WriteSet | None = None) -> Written | None:
+        """What is buffered of *ino* for this thread to see; not what the operation *seen_by* has put into itself."""
         written = self.buffers.get(ino)
-        return written if written is not None and (not self.levels or self.own() is not None) else None
+        if written is None or (self.levels and self.own() is None):
+            return None
+        running = self._operation
+        settled = running is not None and running.transaction is seen_by and ino in running.settled
+        return None if settled else written
 
     def buffer(self, ino: int) -> Buffer | None:
         """The buffer of `written`."""
@@ -131,7 +139,18 @@ class Commits:
         """What follows a commit, outside the lock."""
         self._tell()
         if self._durable:
-            self.committed.stores.metadata.sync()
+            self.committed.sync()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The lock, for several commits; observers hear of them when it is given back."""
+        with self.lock:
+            before, self._holder = self._holder, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = before
+        self._tell()
 
     def _inside(self, operation: Callable[[Transaction], T]) -> T:
         outer = self.levels[-1]
@@ -154,14 +173,17 @@ class Commits:
             self._operation = before
 
     def _abort(self, level: _Level) -> None:
-        level.transaction.abort()
-        self.on_roll_back(level.handles)
+        try:
+            level.transaction.abort()
+        finally:
+            self.on_roll_back(level.handles, level.remembered)
 
     def _merge(self, level: _Level, outer: _Level) -> None:
         level.transaction.merge()
         if level.transaction.raises_epoch:
             self.on_unsettled()
         outer.handles += level.handles
+        outer.remembered += level.remembered
         for ino in level.settled:
             self._drop(ino)
 
@@ -191,6 +213,11 @@ class Commits:
         if level is not None:
             level.handles.append(handle)
 
+    def remembered(self, ino: int) -> None:
+        """The operation that runs now made the lookup count of *ino* go up: it goes down where that does not commit."""
+        if self._operation is not None:
+            self._operation.remembered.append(ino)
+
     def _commit(self, level: _Level, with_buffers: bool = True) -> None:
         """Flush every buffer into the transaction and commit it; the lock is held."""
         transaction = level.transaction
@@ -214,7 +241,7 @@ class Commits:
         written = self.buffers[ino]
         flushing.flush(transaction, ino, written.buffer, self._inline_max)
         inode = transaction.edit(ino)
-        inode.mtime_ns = max(inode.mtime_ns, written.time_ns)
+        inode.mtime_ns = written.time_ns
         inode.ctime_ns = max(inode.ctime_ns, written.time_ns)
         if written.drops_setuid:
             inode.mode = access.mode_after_write(inode.mode)
@@ -223,7 +250,7 @@ class Commits:
     def _drop(self, ino: int) -> None:
         written = self.buffers.pop(ino, None)
         if written is not None:
-            self.buffered_bytes -= written.buffer.held_bytes
+            self.buffered_bytes = self.buffered_bytes - written.buffer.held_bytes if self.buffers else 0
 
     # -- buffers -------------------------------------------------------------------------------------------
 
@@ -262,18 +289,35 @@ class Commits:
                 self._alone(lambda transaction: None)
         self._finish()
 
+    def flush_if_free(self) -> None:
+        """`flush`, unless somebody is at it, or a transaction goes on: who commits next flushes anyway."""
+        if self.lock.acquire(blocking=False):
+            try:
+                if self.levels or not self.buffers:
+                    return
+                self._alone(lambda transaction: None)
+            finally:
+                self.lock.release()
+            self._finish()
+
     def _settle(self) -> None:
-        """Inside a caller's transaction: put what is buffered into it."""
-        transaction = self.levels[-1].transaction
-        for ino in list(self.buffers):
+        """Inside a caller's transaction: put what is buffered into it; all of it, or, where that fails, nothing."""
+        if self.buffers:
+            self._inside(self._settle_all)
+
+    def _settle_all(self, transaction: Transaction) -> None:
+        for ino in self.buffers:
             if transaction.exists(ino):
-                self._flush_one(transaction, ino)
-            self._drop(ino)
+                self.settle_into(transaction, ino)
+            else:
+                self._mark_settled(ino)
 
     def sync(self) -> None:
-        """Every operation so far is durable on return, inside a transaction those before it."""
+        """Every operation so far is durable on return; inside a transaction those before it, and it when it commits."""
         self.flush()
-        self.committed.stores.metadata.sync()
+        if self.own() is not None:
+            self._syncs = True
+        self.committed.sync()
 
     # -- transactions of callers ---------------------------------------------------------------------------
 
@@ -284,18 +328,23 @@ class Commits:
             raise os_error(errno.ETIMEDOUT, reason=f"another thread's transaction went on for {timeout} seconds")
         try:
             self.check_writable()
-            self._begin()
+            depth = len(self.levels)
             try:
+                self._begin()
                 yield
+                self._end()
             except BaseException:
-                self._roll_back()
+                if len(self.levels) > depth:
+                    self._roll_back()
                 raise
-            self._end()
-            outermost = not self.levels
+            outermost = not depth
+            syncs, self._syncs = self._syncs and outermost, self._syncs and not outermost
         finally:
             self.lock.release()
         if outermost:
             self._finish()
+        if syncs:
+            self.committed.sync()
 
     def _begin(self) -> None:
         if self.levels:
@@ -304,33 +353,31 @@ class Commits:
             self.levels.append(_Level(Transaction(self.committed, parent)))
         else:
             self.flush()
+            self._syncs = False
             self._owner = threading.get_ident()
             self.levels.append(_Level(Transaction(self.committed)))
 
     def _roll_back(self) -> None:
-        level = self.levels.pop()
-        for ino in list(self.buffers):
+        for ino in list(self.buffers):  # while the level stands, for nobody else may see them
             self._drop(ino)
-        self._abort(level)
+        self._abort(self.levels.pop())
         self._after([], True)  # a path that was walked meanwhile may lead to what is not there now
         if self.levels and self.levels[-1].transaction.raises_epoch:
             self.on_unsettled()
 
     def _end(self) -> None:
         level = self.levels[-1]
-        if len(self.levels) > 1:
-            self._settle()
-            self.levels.pop()
-            self._merge(level, self.levels[-1])
-            return
+        nested = len(self.levels) > 1
         try:
-            self._commit(level)
-        except BaseException as error:
-            self._roll_back()
-            if isinstance(error, Conflict | CommitUnknown):
-                raise os_error(errno.EBUSY, reason=f"another writer came between: {error}; run it again") from error
-            raise
+            if nested:
+                self._settle()
+            else:
+                self._commit(level)
+        except (Conflict, CommitUnknown) as error:
+            raise os_error(errno.EBUSY, reason=f"another writer came between: {error}; run it again") from error
         self.levels.pop()
+        if nested:
+            self._merge(level, self.levels[-1])
 
     @property
     def inside(self) -> bool:
@@ -351,10 +398,14 @@ class Commits:
         return end
 
     def _tell(self) -> None:
-        while self._told:
-            with self._telling:
-                if not self._told:
-                    return
-                events = self._told.popleft()
-                for observer in self._observers:
-                    observer(events)
+        """Call the observers. Who has the lock leaves it for later, who finds somebody at it leaves it to them."""
+        while self._told and self._holder != threading.get_ident():
+            if not self._telling.acquire(blocking=False):
+                return
+            try:
+                while self._told:
+                    events = self._told.popleft()
+                    for observer in self._observers:
+                        observer(events)
+            finally:
+                self._telling.release()

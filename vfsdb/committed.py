@@ -14,6 +14,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from vfsdb import codecs
@@ -46,8 +47,10 @@ class Committed:
         Of the newest commit; shared.
     version : int
         Of the newest commit.
-    unsynced_bytes : int
-        Bytes of blocks put since the last `sync`.
+    put_bytes : int
+        Bytes of blocks put so far.
+    on_moved : Callable[[], None]
+        Called under the state lock when the state shown is another one, by no commit of this process.
     concurrent : bool
         Whether others may commit, too.
 
@@ -65,7 +68,8 @@ class Committed:
         load = self._load_with_version if self.concurrent else stores.metadata.get
         self.state = State(load, cache_bytes)
         self.lock = self.state.lock
-        self.unsynced_bytes = 0
+        self.put_bytes = self._synced_bytes = 0
+        self.on_moved: Callable[[], None] = lambda: None
         self._failed: Exception | None = None
         self._syncing: threading.Thread | None = None
         self._take_counters()
@@ -114,6 +118,7 @@ class Committed:
         self.state.forget()
         self._versions.clear()
         self._take_counters()
+        self.on_moved()
 
     def view(self) -> Committed:
         """This moment, read-only, for as long as it is open; what it reads is kept. Closing leaves the stores open."""
@@ -151,7 +156,10 @@ class Committed:
                     self._note_versions(puts, deletes, version)
                 if shown is not None:
                     shown()
+            transaction.put_runs = []  # named now: whatever comes, they are not to be removed
         except BaseException as error:
+            if not isinstance(error, Exception):
+                transaction.put_runs = []  # an interrupt may come when the commit is made: then they are named
             self._not_made(error)
             raise
         return version
@@ -220,20 +228,29 @@ class Committed:
             with self.lock:
                 self._start_again()
         except Exception as error:
-            self._failed = error
-            raise
+            self._failed = error  # told by `check_usable`; the interrupt is what the caller hears of now
 
     def delete_put(self, runs: list[BlockRun]) -> None:
-        """Remove blocks of a transaction that was not committed; nobody names them."""
+        """Remove blocks of a transaction that was not committed; nobody names them.
+
+        Where that fails they stay until their keys are used: what made the transaction fail is the error to tell.
+        """
         if self._failed is None:
-            self.stores.blocks.delete_many(key for run in runs for key in range(run.first, run.first + run.length))
+            with suppress(OSError, EngineError):
+                self.stores.blocks.delete_many(key for run in runs for key in range(run.first, run.first + run.length))
 
     # -- durability --------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
         """Every commit so far is durable on return, with its blocks."""
-        self.unsynced_bytes = 0
+        so_far = self.put_bytes
         self.stores.metadata.sync()
+        self._synced_bytes = max(self._synced_bytes, so_far)
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """Bytes of blocks put since the last `sync`."""
+        return self.put_bytes - self._synced_bytes
 
     def sync_behind(self) -> None:
         """Begin a `sync` in a thread of its own, unless one goes on. If it fails, every later write says so."""

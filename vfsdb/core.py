@@ -100,6 +100,7 @@ class InodeFileSystem(FileSystem):
         self._maintenance = Maintenance(self, flush_seconds, sync_seconds)
         self.commits.on_change = self._maintenance.start
         self.commits.on_unsettled = self._unsettled
+        committed.on_moved = self._moved
         if not self.read_only:
             self._reap_all()
 
@@ -114,6 +115,12 @@ class InodeFileSystem(FileSystem):
     def _unsettled(self) -> None:
         """A transaction changed what a path means, for its own thread alone: until its end nobody keeps any."""
         self.namespace_epoch = -1
+
+    def _moved(self) -> None:
+        """Another state is shown than the one that answers were kept of."""
+        self.caches.clear()
+        self._epochs += 1
+        self.namespace_epoch = self._epochs
 
     def _change(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
         return self.commits.run(operation, frees)
@@ -140,6 +147,7 @@ class InodeFileSystem(FileSystem):
     def _remembered(self, ino: int, remember: bool) -> None:
         if remember:
             self.files.handles.remember(ino)
+            self.commits.remembered(ino)
 
     # -- names ---------------------------------------------------------------------------------------------
 
@@ -165,7 +173,7 @@ class InodeFileSystem(FileSystem):
         return self._read(lambda ws: self._namespace.find(ws, parent, name, caller))
 
     def forget(self, ino: int, count: int = 1) -> None:
-        with self.commits.lock:
+        with self.commits.held():
             if self.files.handles.forget(ino, count) and not self.read_only and not self.files.handles.in_use(ino):
                 self._unused.append(ino)
                 self.caches.drop_stat(ino)
@@ -363,7 +371,7 @@ class InodeFileSystem(FileSystem):
         self._release(handle)
 
     def _release(self, handle: int) -> None:
-        with self.commits.lock:
+        with self.commits.held():
             opened = self.files.release(handle)
             if self.read_only or self.files.handles.in_use(opened.ino):
                 return
@@ -560,13 +568,12 @@ class InodeFileSystem(FileSystem):
     def flush_behind(self) -> None:
         """Commit what is buffered, unless somebody is at it; for the maintenance thread."""
         if self.commits.buffers:
-            self._behind(self._flush_if_free)
+            self._behind(self.commits.flush_if_free)
 
     def sync_behind(self) -> None:
         """Make what is committed durable, and give freed blocks back; for the maintenance thread."""
-        metadata = self.committed.stores.metadata
-        if self.committed.version > metadata.durable_version:
-            self._behind(metadata.sync)  # without the lock: nobody waits for the disk
+        if self.committed.version > self.committed.stores.metadata.durable_version:
+            self._behind(self.committed.sync)  # without the lock: nobody waits for the disk
         if self.committed.counters.pending_head:
             self._behind(self._collect_if_free)
 
@@ -577,15 +584,6 @@ class InodeFileSystem(FileSystem):
         except OSError as error:
             self.background_error = error
 
-    def _flush_if_free(self) -> None:
-        """Flush, unless a transaction goes on; who commits next flushes anyway."""
-        if self.commits.lock.acquire(blocking=False):
-            try:
-                if not self.commits.inside:
-                    self.commits.flush()
-            finally:
-                self.commits.lock.release()
-
     def _collect_if_free(self) -> None:
         if self.commits.lock.acquire(blocking=False):
             try:
@@ -595,7 +593,7 @@ class InodeFileSystem(FileSystem):
 
     def close(self) -> None:
         self._maintenance.stop()
-        with self.commits.lock:
+        with self.commits.held():
             if self._closed:
                 return
             if self.commits.inside:
@@ -620,7 +618,7 @@ class InodeFileSystem(FileSystem):
 
     def _reap(self) -> None:
         """Take away what nobody uses any more; outside a caller's transaction, under the lock."""
-        unused, self._unused = self._unused, []
+        unused = self._unused[:]
         if self._read(lambda ws: any(orphans.contains(ws, ino) for ino in unused)):
 
             def operation(ws: Transaction) -> None:
@@ -628,6 +626,7 @@ class InodeFileSystem(FileSystem):
                     self._namespace.reap(ws, ino)
 
             self._change(operation, frees=True)
+        del self._unused[: len(unused)]
 
     def _reap_all(self) -> None:
         self._unused = self._read(lambda ws: orphans.numbers(ws))

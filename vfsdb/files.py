@@ -70,12 +70,12 @@ class Files:
         """Attributes, with what is buffered."""
         inode = self.usable(ws, ino)
         found = attributes.stat_of(inode, device, self._superblock.block_size)
-        written = self._commits.written(ino)
+        written = self._commits.written(ino, ws)
         if written is not None:
             size, now = written.buffer.size, written.time_ns
             found = found._replace(
                 st_size=size,
-                st_mtime_ns=max(now, inode.mtime_ns),
+                st_mtime_ns=now,
                 st_ctime_ns=max(now, inode.ctime_ns),
                 st_mode=access.mode_after_write(inode.mode) if written.drops_setuid else inode.mode,
             )
@@ -175,8 +175,10 @@ class Files:
                 self.locks.release_handle(opened.ino, handle)
         return opened
 
-    def _close_all(self, handles: list[int]) -> None:
-        """The transaction that opened *handles* was rolled back."""
+    def _close_all(self, handles: list[int], remembered: list[int]) -> None:
+        """The transaction that opened *handles* and looked up *remembered* was rolled back."""
+        for ino in remembered:
+            self.handles.forget(ino, 1)
         for handle in handles:
             if self.handles.holds(handle):
                 opened = self.handles.remove(handle)
@@ -352,8 +354,8 @@ class Files:
                 opened.dirty = True
                 if not _privileged(opened.caller):
                     written.drops_setuid = True
-            if commits.buffered_bytes > BUFFERED_BYTES_MAX // 2:
-                commits.flush()
+        if commits.buffered_bytes > BUFFERED_BYTES_MAX // 2:
+            commits.flush()
         return size
 
     def settle(self, ws: Transaction, ino: int) -> None:

@@ -53,7 +53,6 @@ class FollowingFileSystem(InodeFileSystem):
 
     def __init__(self, committed: Committed, *, follow: bool = True, atime: str = "relatime", device: int = 0) -> None:
         self._follow = follow
-        self._shown = committed.state.shown
         self._epoch = 0
         super().__init__(committed, atime=atime, device=device)
 
@@ -69,24 +68,12 @@ class FollowingFileSystem(InodeFileSystem):
 
     def refresh(self) -> bool:
         """Move to the writer's newest commit; whether there was one."""
-        self.committed.refresh()
-        return self._take_notice()
+        return self.committed.refresh()
 
     def catch_up(self) -> None:
         """What each operation begins with."""
         if self._follow:
             self.committed.refresh()
-        if self.committed.state.shown is not self._shown:
-            self._take_notice()
-
-    def _take_notice(self) -> bool:
-        with self.committed.lock:
-            moved = self.committed.state.shown is not self._shown
-            if moved:
-                self._shown = self.committed.state.shown
-                self.caches.clear()
-                self._epoch += 1
-        return moved
 
 
 def _caught_up(operation: str) -> Callable[..., Any]:

@@ -135,13 +135,13 @@ class Namespace:
     def link(self, ws: WriteSet, ino: int, parent: int, name: bytes, caller: Caller, revive: bool) -> Inode:
         """Another name; *revive*: an inode that never had one (O_TMPFILE) may get its first."""
         inode = ws.inode(ino)
+        directory = self._place_for(ws, parent, name, caller)
         if inode.kind == _DIRECTORY:
             raise os_error(errno.EPERM, name, reason="a directory has one name")
         if inode.nlink == 0 and not revive:
             raise os_error(errno.ENOENT, name, reason=f"inode {ino} was removed")
         if inode.nlink >= LINKS_MAX:
             raise os_error(errno.EMLINK, name, reason=f"at most {LINKS_MAX} names")
-        directory = self._place_for(ws, parent, name, caller)
         inode = ws.edit(ino)
         if inode.nlink == 0:
             orphans.remove(ws, ino)
@@ -253,9 +253,11 @@ class Namespace:
             raise os_error(errno.EINVAL, name, new_name, reason=f"rename flags {flags:#x}")
         self._check_rename_names(name, new_name, flags)
         source = self._rename_end(ws, parent, name, caller)
+        if source is None:
+            raise os_error(errno.ENOENT, name)
         target = self._rename_end(ws, new_parent, new_name, caller)
-        if source is None or (flags & RENAME_EXCHANGE and target is None):
-            raise os_error(errno.ENOENT, name if source is None else new_name)
+        if flags & RENAME_EXCHANGE and target is None:
+            raise os_error(errno.ENOENT, new_name)
         if target is not None and flags & RENAME_NOREPLACE:
             raise os_error(errno.EEXIST, name, new_name)
         moved = ws.inode(source[1])
@@ -285,12 +287,10 @@ class Namespace:
             raise os_error(errno.EBUSY, name, new_name)
         if new_name in (b".", b".."):
             raise os_error(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY, name, new_name)
-        checked_name(name)
-        checked_name(new_name)
 
     def _rename_end(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[int, int, int] | None:
         directory = self._searched(ws, parent, name, caller)
-        return directories.find(ws, directory, name, self.salt)
+        return directories.find(ws, directory, checked_name(name), self.salt)
 
     @staticmethod
     def _check_loop(

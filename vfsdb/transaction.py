@@ -40,7 +40,7 @@ class Ground(Protocol):
     counters: Counters
     version: int
     concurrent: bool
-    unsynced_bytes: int
+    put_bytes: int
 
     def check_usable(self) -> None:
         """Raise where nothing can be written any more."""
@@ -263,7 +263,7 @@ class Transaction:
             self.put_runs.append(runs[-1])
             done += length
         byte_count = sum(map(len, blocks))
-        self._committed.unsynced_bytes += byte_count
+        self._committed.put_bytes += byte_count
         counters = self.counters()
         counters.blocks += len(blocks)
         counters.block_bytes += byte_count

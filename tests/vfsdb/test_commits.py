@@ -1,0 +1,307 @@
+"""Commits, buffers and transactions when something fails in the middle: what is told, kept, undone and seen."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from ourdb.testing import MemoryStorage
+from tests.vfsdb import invariants
+from tests.vfsdb.contract.support import refused
+from vfsdb.committed import Committed
+from vfsdb.core import InodeFileSystem
+from vfsdb.database import Stores
+from vfsdb.errors import os_error
+from vfsdb.interface import ROOT, Event, SetAttr
+from vfsdb.mkfs import make_filesystem
+from vfsdb.stores.memory_store import MemoryBlockStore, MemoryMetadataStore, open_memory_stores
+from vfsdb.stores.ourdb_store import open_stores
+from vfsdb.testing import FaultyMetadataStore, faulty_stores
+
+FAR_NS = 9 * 10**18  # in the year 2255
+
+
+class LimitedBlocks(MemoryBlockStore):
+    """Takes *left* more blocks; ENOSPC then. *failing*: cannot remove any either."""
+
+    left = 10**9
+    failing = False
+
+    def put_many(self, first: int, blocks: Sequence[bytes | bytearray | memoryview]) -> int:
+        if len(blocks) > self.left:
+            raise os_error(errno.ENOSPC)
+        self.left -= len(blocks)
+        return super().put_many(first, blocks)
+
+    def delete_many(self, keys: Any, needs: int = 0) -> None:
+        if self.failing:
+            raise os_error(errno.EIO)
+        super().delete_many(keys, needs)
+
+
+class InterruptedCommits(MemoryMetadataStore):
+    """Commits number *at* is made, and then an interrupt comes."""
+
+    at = 0
+
+    def commit(self, *arguments: Any, **named: Any) -> int:
+        version = super().commit(*arguments, **named)
+        self.at -= 1
+        if self.at == 0:
+            raise KeyboardInterrupt
+        return version
+
+
+def made(stores: Stores, **options: Any) -> InodeFileSystem:
+    make_filesystem(stores, block_size=4096, inline_max=64)
+    return InodeFileSystem(Committed(stores), **{"flush_seconds": 0, "sync_seconds": 0, **options})
+
+
+def in_memory(metadata: MemoryMetadataStore | None = None, **options: Any) -> InodeFileSystem:
+    metadata, blocks = metadata or MemoryMetadataStore(), LimitedBlocks()
+    blocks.join(metadata.uuid)
+    return made(Stores(metadata, blocks, ":memory:"), **options)
+
+
+def blocks_of(fs: InodeFileSystem) -> LimitedBlocks:
+    found = fs.committed.stores.blocks
+    assert isinstance(found, LimitedBlocks)
+    return found
+
+
+def new_file(fs: InodeFileSystem, name: bytes = b"f") -> tuple[int, int]:
+    """Inode and handle of a new file."""
+    stat, handle = fs.create(ROOT, name, 0o644, os.O_RDWR | os.O_EXCL)
+    return stat.st_ino, handle
+
+
+def in_thread(act: Callable[[], Any]) -> Any:
+    """What *act* gives in another thread, None where it does not come to an end."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(act()), daemon=True)
+    thread.start()
+    thread.join(10)
+    return found[0] if found else None
+
+
+# -- what operations answer while data is buffered -------------------------------------------------------------
+
+
+def test_calls_that_settle_buffered_data_answer_with_the_size_after_them() -> None:
+    fs = in_memory()
+    ino, handle = new_file(fs)
+    fs.write(handle, b"x" * 100, 0)
+    assert fs.setattr(ino, SetAttr(size=10)).st_size == 10
+    fs.write(handle, b"x" * 100, 0)
+    assert fs.write_file(ROOT, b"f", b"abc").st_size == 3
+    fs.write(handle, b"x" * 100, 0)
+    assert fs.create(ROOT, b"f", 0, os.O_RDWR | os.O_TRUNC)[0].st_size == 0
+
+
+def test_a_write_gives_a_file_of_the_future_the_time_of_now() -> None:
+    fs = in_memory()
+    ino, handle = new_file(fs)
+    fs.setattr(ino, SetAttr(mtime_ns=FAR_NS))
+    fs.write(handle, b"x", 0)
+    assert fs.getattr(ino).st_mtime_ns < FAR_NS
+    fs.release(handle)
+    assert fs.getattr(ino).st_mtime_ns < FAR_NS
+
+
+# -- transactions whose parts fail -----------------------------------------------------------------------------
+
+
+def test_a_flush_inside_a_transaction_that_fails_half_way_leaves_no_half() -> None:
+    fs = in_memory()
+    (one, first), (two, second) = new_file(fs, b"one"), new_file(fs, b"two")
+    fs.write_file(ROOT, b"two", b"old" * 3000)
+    with fs.transaction():
+        fs.write(first, b"1" * 4096, 0)
+        fs.write(second, b"2" * 9000, 0)
+        blocks_of(fs).left = 2
+        with refused(errno.ENOSPC):
+            fs.commits.flush()
+        assert fs.read(second, 9000, 0) == b"2" * 9000
+        blocks_of(fs).left = 100
+    assert (fs.read_file(one), fs.read_file(two)) == (b"1" * 4096, b"2" * 9000)
+    fs.release(first)
+    fs.release(second)
+    invariants.check(fs.committed)
+
+
+def test_a_nested_transaction_that_cannot_end_is_undone_and_the_outer_one_goes_on() -> None:
+    fs = in_memory()
+    ino, handle = new_file(fs)
+    with fs.transaction():
+        fs.mkdir(ROOT, b"outer")
+        with refused(errno.ENOSPC):
+            with fs.transaction():
+                fs.mkdir(ROOT, b"inner")
+                fs.write(handle, b"x" * 9000, 0)
+                blocks_of(fs).left = 0
+        assert fs.getattr(ino).st_size == 0
+        fs.mkdir(ROOT, b"after")
+    assert sorted(fs.list_names(ROOT)) == [b"after", b"f", b"outer"]
+    assert not fs.commits.inside
+    invariants.check(fs.committed)
+
+
+def test_blocks_that_cannot_be_removed_do_not_hide_why_a_transaction_failed() -> None:
+    fs = in_memory()
+    blocks = blocks_of(fs)
+    blocks.left, blocks.failing = 1, True
+
+    def writes() -> None:
+        with fs.transaction():
+            fs.write_file(ROOT, b"one", b"1" * 4096)
+            fs.write_file(ROOT, b"two", b"2" * 4096)
+
+    with refused(errno.ENOSPC):
+        writes()
+    assert fs.list_names(ROOT) == ()
+    blocks.left, blocks.failing = 100, False
+    writes()
+    invariants.check(fs.committed)
+
+
+def test_nobody_sees_the_buffered_data_of_a_transaction_that_is_being_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = in_memory()
+    ino, handle = new_file(fs)
+    seen: list[int] = []
+    drop = fs.commits._drop
+
+    def looked_at(number: int) -> None:
+        seen.append(in_thread(lambda: fs.getattr(ino).st_size))
+        drop(number)
+
+    monkeypatch.setattr(fs.commits, "_drop", looked_at)
+    with pytest.raises(ZeroDivisionError):
+        with fs.transaction():
+            fs.write(handle, b"never", 0)
+            raise ZeroDivisionError
+    assert seen == [0]
+
+
+def test_fsync_inside_a_transaction_makes_the_whole_of_it_durable() -> None:
+    stores = open_memory_stores()
+    fs = made(faulty_stores(stores, {}, concurrent=False))
+    metadata = fs.committed.stores.metadata
+    with fs.transaction():
+        _, handle = new_file(fs)
+        fs.fsync(handle)
+        fs.mkdir(ROOT, b"d")
+    assert metadata.durable_version == fs.committed.version
+    with fs.transaction():
+        fs.mkdir(ROOT, b"e")
+    assert metadata.durable_version < fs.committed.version
+
+
+@pytest.mark.parametrize("fault", ["conflict", "unknown-lost", "unknown-happened"])
+def test_a_commit_that_is_run_again_counts_handles_and_lookups_once(fault: Any) -> None:
+    stores = open_memory_stores()
+    fs = made(faulty_stores(stores, {}))
+    store = fs.committed.stores.metadata
+    assert isinstance(store, FaultyMetadataStore)
+    store._faults.update({store.commits + 1: fault, store.commits + 2: fault})
+    stat, handle = fs.create(ROOT, b"f", 0o644, os.O_RDWR, remember=True)
+    assert fs.files.handles.handles() == [handle]
+    fs.unlink(ROOT, b"f")
+    fs.release(handle)
+    fs.forget(stat.st_ino)
+    fs.files.handles.in_use(stat.st_ino)
+    assert not fs.files.handles.in_use(stat.st_ino)
+    fs.close()
+
+
+# -- interrupts ------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_behind_a_commit_takes_nothing_of_it_away() -> None:
+    metadata = InterruptedCommits()
+    fs = in_memory(metadata)
+    ino, handle = new_file(fs)
+    assert fs.list_names(ROOT) == (b"f",)
+    fs.write(handle, b"buffered" * 2000, 0)
+    metadata.at = 1
+    with pytest.raises(KeyboardInterrupt):
+        fs.write_file(ROOT, b"g", b"written" * 2000)
+    assert sorted(fs.list_names(ROOT)) == [b"f", b"g"]
+    assert fs.read_file(ino) == b"buffered" * 2000
+    assert fs.read_file(fs.lookup(ROOT, b"g").st_ino) == b"written" * 2000
+    fs.release(handle)
+    invariants.check(fs.committed)
+
+
+# -- observers and other lookers -------------------------------------------------------------------------------
+
+
+def test_an_observer_may_change_the_filesystem_and_hears_of_it_afterwards() -> None:
+    fs = in_memory()
+    told: list[list[bytes]] = []
+
+    def observer(events: Sequence[Event]) -> None:
+        told.append([event.name for event in events if event.name])
+        if len(told) < 3:
+            fs.mkdir(ROOT, b"%d" % len(told))
+
+    fs.observe(observer)
+    fs.mkdir(ROOT, b"0")
+    assert told == [[b"0"], [b"1"], [b"2"]]
+
+
+def test_observers_are_called_under_no_lock_whatever_made_the_commit() -> None:
+    """An observer waits for another thread, which changes the filesystem."""
+    fs = in_memory()
+    _, handle = new_file(fs)
+    names: list[bytes | None] = []
+
+    def observer(events: Sequence[Event]) -> None:
+        if any(event.content for event in events):
+            names.append(in_thread(lambda: fs.mkdir(ROOT, b"%d" % len(names)) and b"made"))
+
+    end = fs.observe(observer)
+    fs.write(handle, b"1", 0)
+    fs.flush_behind()
+    fs.write(handle, b"2", 0)
+    fs.release(handle)
+    assert names == [b"made", b"made"]
+    end()
+    fs.close()
+
+
+def test_a_reader_whose_state_moved_on_answers_from_the_new_one() -> None:
+    storages = MemoryStorage(path="/m"), MemoryStorage(path="/d")
+    fs = made(open_stores(storages=storages))
+    ino = fs.write_file(ROOT, b"f", b"old").st_ino
+    reader = InodeFileSystem(Committed(open_stores(storages=storages, mode="r")))
+    assert (reader.getattr(ino).st_size, reader.list_names(ROOT)) == (3, (b"f",))
+    epoch = reader.namespace_epoch
+    fs.write_file(ROOT, b"f", b"newer")
+    fs.mkdir(ROOT, b"d")
+    assert reader.committed.refresh()
+    assert (reader.getattr(ino).st_size, len(reader.list_names(ROOT))) == (5, 2)
+    assert reader.namespace_epoch > epoch
+    reader.close()
+    fs.close()
+
+
+def test_an_orphan_that_could_not_be_removed_is_removed_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = in_memory()
+    ino, handle = new_file(fs)
+    fs.unlink(ROOT, b"f")
+
+    def fails(*_: Any, **__: Any) -> int:
+        raise os_error(errno.ENOSPC)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fs.committed.stores.metadata, "commit", fails)
+        with refused(errno.ENOSPC):
+            fs.release(handle)
+    fs.release(new_file(fs, b"g")[1])
+    assert not fs.committed.reader().exists(ino)
+    invariants.check(fs.committed)
