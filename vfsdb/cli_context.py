@@ -107,7 +107,8 @@ def explained(error: Exception) -> list[str]:
     if not isinstance(error, OSError) or error.strerror is None:
         return [str(error) or type(error).__name__]
     places = [_text(name) for name in (error.filename, error.filename2) if name is not None]
-    advice = "" if isinstance(error, VFSError) or ":" in error.strerror else _ADVICE.get(error.errno or 0, "")
+    said = isinstance(error, VFSError) or ":" in error.strerror or not places
+    advice = "" if said else _ADVICE.get(error.errno or 0, "")
     return [" -> ".join(places) + (": " if places else "") + error.strerror + (f" ({advice})" if advice else "")]
 
 
