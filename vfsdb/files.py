@@ -338,6 +338,8 @@ class Files:
             raise os_error(errno.EINVAL, reason=f"write at offset {offset}")
         if not size:
             return 0
+        if commits.buffered_bytes and commits.buffered_bytes + size > BUFFERED_BYTES_MAX // 2:
+            commits.flush()  # before: on a full disk this write then did not happen
         with commits.lock:
             commits.check_writable()
             written = commits.buffers.get(opened.ino)
@@ -354,8 +356,6 @@ class Files:
                 opened.dirty = True
                 if not _privileged(opened.caller):
                     written.drops_setuid = True
-        if commits.buffered_bytes > BUFFERED_BYTES_MAX // 2:
-            commits.flush()
         return size
 
     def settle(self, ws: Transaction, ino: int) -> None:

@@ -422,7 +422,11 @@ class FileSystem:
         raise _unsupported("views")
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Call *observer* after each commit with what changed, outside all locks; the result ends it."""
+        """Call *observer* after each commit with what changed, in order; the result ends it.
+
+        Called outside all locks, so that it may use and change the filesystem, and by one thread at a time: what others
+        commit meanwhile is told by that one. What it raises comes out of an operation that has happened all the same.
+        """
         raise _unsupported("change events")
 
     def close(self) -> None:

@@ -113,6 +113,21 @@ def test_a_write_gives_a_file_of_the_future_the_time_of_now() -> None:
     assert fs.getattr(ino).st_mtime_ns < FAR_NS
 
 
+def test_an_append_that_a_full_disk_refuses_did_not_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfsdb.files.BUFFERED_BYTES_MAX", 1 << 16)
+    fs = in_memory()
+    ino, _ = new_file(fs)
+    handle = fs.open(ino, os.O_WRONLY | os.O_APPEND)
+    fs.write(handle, b"x" * 30_000, 0)
+    blocks_of(fs).left = 0
+    with refused(errno.ENOSPC):
+        fs.write(handle, b"y" * 30_000, 0)
+    assert fs.getattr(ino).st_size == 30_000
+    blocks_of(fs).left = 100
+    fs.write(handle, b"y" * 30_000, 0)
+    assert fs.read_file(ino) == b"x" * 30_000 + b"y" * 30_000
+
+
 # -- transactions whose parts fail -----------------------------------------------------------------------------
 
 
