@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import vfsdb
 from tests.vfsdb.clitools import CANCELLED, OK, OPERATIONAL, SOME_FAILED, USAGE, Done, Run, runner
+from vfsdb.cli_output import Bar
 from vfsdb.mkfs import BLOCK_SIZE
 
 NAME_NO_UTF8 = os.fsdecode(b"caf\xe9")
@@ -436,6 +438,31 @@ def test_import_and_export_carry_a_tree(run: Run, store: Path, fs: vfsdb.VFS, tm
     assert (tmp_path / "out" / "file").stat().st_mode == (host / "sub" / "file").stat().st_mode
     assert run("import", store, tmp_path / "none", "/x").code == OPERATIONAL
     assert run("export", store, "/none", tmp_path / "x").code == OPERATIONAL
+
+
+def test_import_that_is_interrupted_keeps_whole_files_and_goes_on(
+    run: Run, store: Path, fs: vfsdb.VFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    for number in range(200):
+        (host / f"{number}").write_bytes(b"x" * 3000)
+    original = Bar.__call__
+
+    def interrupted_at_work(bar: Bar, phase: str, done: int, total: int = 0, unit: str = "") -> bool:
+        if phase == "importing" and not bar.stopping:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(bar, phase, done, total, unit)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bar, "__call__", interrupted_at_work)
+        done = run("import", store, host, "/in")
+    assert (done.code, done.err) == (CANCELLED, "") and "--update goes on" in done.lines[0]
+    there = fs.listdir("/in")
+    assert 0 < len(there) < 200
+    assert {fs.getsize(f"/in/{name}") for name in there} == {3000}
+    assert run("import", store, host, "/in", "--update", "--json").json["skipped"] == len(there)
+    assert len(fs.listdir("/in")) == 200
 
 
 def test_tar_goes_out_and_in_again(run: Run, store: Path, fs: vfsdb.VFS, tmp_path: Path) -> None:
