@@ -699,7 +699,9 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.slots.clear()
         if self.levels:
             self.restore(self.levels[0].tree)
-            self.levels.clear()
+        while self.levels:
+            with contextlib.suppress(PowerCut, OSError, KeyError):
+                self.levels.pop().context.__exit__(KeyError, KeyError(), None)
         for fs in (*(view for view, _ in self.views), *self.readers):
             with contextlib.suppress(PowerCut, OSError):  # of a store that met it before
                 fs.close()

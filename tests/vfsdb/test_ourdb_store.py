@@ -183,6 +183,17 @@ def test_a_creation_that_was_interrupted_is_gone_on_with(tmp_path: Path) -> None
         close(stores)
 
 
+def test_a_creation_that_was_interrupted_inside_one_store_is_gone_on_with(tmp_path: Path) -> None:
+    for made in ("metadata", "data"):
+        half = tmp_path / made / made
+        half.mkdir(parents=True)
+        (half / "LOCK").touch()
+        (half / "MANIFEST.tmp").write_bytes(b"half of it")
+        stores = open_stores(tmp_path / made)
+        assert stores.blocks.partner == stores.metadata.uuid
+        close(stores)
+
+
 def test_a_second_writer_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     stores = open_stores(tmp_path / "fs")
     with pytest.raises(StoreBusyError, match=str(os.getpid())):

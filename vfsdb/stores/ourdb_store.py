@@ -151,7 +151,7 @@ def _check_present(metadata: _Place, data: _Place, mode: Mode, path: Any, name: 
 
 
 def _is_empty(place: _Place) -> bool:
-    with _opened(place, "w", {"auto_compact": False}) as db:
+    with _opened(place, "c", {"auto_compact": False}) as db:  # one that was interrupted is made whole
         return not len(db)
 
 
