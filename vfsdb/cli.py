@@ -44,8 +44,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
         if arguments.needs == "store":
             return int(arguments.command(context, arguments))
-        writes = arguments.needs == "writing" and not getattr(arguments, "read_only", False)
-        with filesystem_of(arguments.store, writes, getattr(arguments, "wait", 0.0)) as vfs:
+        writes = arguments.needs != "reading" and not getattr(arguments, "read_only", False)
+        serve = arguments.needs == "serving"
+        with filesystem_of(arguments.store, writes, getattr(arguments, "wait", 0.0), serve) as vfs:
             return int(arguments.command(Context(arguments.store, vfs, output), arguments))
     except BrokenPipeError:
         raise
@@ -61,7 +62,7 @@ def build_parser() -> Parser:
     """The whole command line."""
     parser, verbs = build()
     parser.add_argument("--version", action="version", version=f"vfsdb {vfsdb.__version__}")
-    shell = verbs.add("shell", _run_shell, "writing")
+    shell = verbs.add("shell", _run_shell, "serving")
     shell.add_argument("--read-only", action="store_true", help="change nothing, and let others write")
     return parser
 

@@ -21,7 +21,7 @@ from vfsdb.remote import RemoteFileSystem
 
 T = TypeVar("T")
 _STEP_SECONDS: Final = 0.1
-_NOBODY_LISTENS: Final = (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)
+_NOBODY_LISTENS: Final = (FileNotFoundError, ConnectionError, NotADirectoryError)  # or not any more
 
 
 class UsageError(Exception):
@@ -117,12 +117,13 @@ def _text(name: object) -> str:
 
 
 @contextmanager
-def filesystem_of(store: str, writes: bool, wait: float) -> Iterator[VFS]:
+def filesystem_of(store: str, writes: bool, wait: float, serve: bool = False) -> Iterator[VFS]:
     """The filesystem in *store*: through the socket of the process that has it open, else opened here.
 
-    What was changed is durable when the block ends.
+    What was changed is durable when the block ends. With *serve* others reach it meanwhile: for what takes long. Who
+    is done in a moment is waited for: to go through a socket that is about to close would only fail.
     """
-    vfs = _writing(store, wait) if writes else _reading(store)
+    vfs = _writing(store, wait, serve) if writes else _reading(store)
     with vfs:
         yield vfs
         if writes:
@@ -131,19 +132,19 @@ def filesystem_of(store: str, writes: bool, wait: float) -> Iterator[VFS]:
 
 def _reading(store: str) -> VFS:
     """Readers ask the writer too: it knows what is not yet committed."""
-    return _through_socket(store) or _opened(store, "r", 0.0)
+    return _through_socket(store) or _opened(store, "r")
 
 
-def _opened(store: str, mode: api.Mode, lock_timeout: float) -> VFS:
+def _opened(store: str, mode: api.Mode, lock_timeout: float = 0.0, serve: bool = False) -> VFS:
     try:
-        return api.open(store, mode, follow=False, lock_timeout=lock_timeout)
+        return api.open(store, mode, follow=False, lock_timeout=lock_timeout, serve=serve)
     except FileNotFoundError as error:
         if error.filename != store:
             raise
         raise os_error(errno.ENOENT, store, reason="there is no filesystem here; 'vfsdb mkfs' makes one") from None
 
 
-def _writing(store: str, wait: float) -> VFS:
+def _writing(store: str, wait: float, serve: bool) -> VFS:
     until = time.monotonic() + wait
     while True:
         vfs = _through_socket(store)
@@ -151,7 +152,7 @@ def _writing(store: str, wait: float) -> VFS:
             return vfs
         left = until - time.monotonic()
         try:
-            return _opened(store, "w", max(0.0, min(left, _STEP_SECONDS)))
+            return _opened(store, "w", max(0.0, min(left, _STEP_SECONDS)), serve)
         except StoreBusyError as error:
             if left <= 0:
                 raise StoreBusyError(_busy(error), store) from None

@@ -21,8 +21,9 @@ from vfsdb.cli_context import Command
 from vfsdb.cli_output import ExitCode
 from vfsdb.mkfs import BLOCK_SIZE, INLINE_MAX
 
-Needs = Literal["reading", "writing", "store"]
-"""What a command wants open before it runs; ``store``: nothing."""
+Needs = Literal["reading", "writing", "serving", "store"]
+"""What a command wants open before it runs. ``serving``: writing, for so long that others are served meanwhile;
+``store``: nothing."""
 
 EPILOG: Final = "exit codes: 0 done, 1 some of it failed, 8 operational error, 16 usage error, 32 cancelled"
 WAIT_SECONDS: Final = 5.0
@@ -77,7 +78,7 @@ class Verbs:
         verb.set_defaults(command=command, needs=needs, prog=verb.prog)
         verb.add_argument("--json", action="store_true", help="print JSON alone on stdout")
         if not self._in_shell:
-            if needs == "writing":
+            if needs in ("writing", "serving"):
                 wait = "wait so long for another writer (default: 5)"
                 verb.add_argument("--wait", type=_seconds, default=WAIT_SECONDS, metavar="SECONDS", help=wait)
             if store:
@@ -194,7 +195,7 @@ def _add_find(verbs: Verbs) -> None:
 def _add_files(verbs: Verbs) -> None:
     cat = verbs.add("cat", cli_commands_files.run_cat, "reading")
     cat.add_argument("paths", metavar="PATH", nargs="+", help="files")
-    put = verbs.add("put", cli_commands_files.run_put, "writing")
+    put = verbs.add("put", cli_commands_files.run_put, "serving")
     put.add_argument("sources", metavar="FILE", nargs="+", help="files of the host; - is stdin")
     put.add_argument("target", metavar="PATH", help="a file or a directory of the store")
     _flags(
@@ -313,7 +314,7 @@ def _add_attributes(verbs: Verbs) -> None:
 
 def _add_transfers(verbs: Verbs) -> None:
     module = cli_commands_transfer
-    import_ = verbs.add("import", module.run_import, "writing")
+    import_ = verbs.add("import", module.run_import, "serving")
     import_.add_argument("source", metavar="DIRECTORY", help="of the host")
     import_.add_argument("target", metavar="PATH", nargs="?", default="/", help="directory of the store (default: /)")
     export = verbs.add("export", module.run_export, "reading")
@@ -340,7 +341,7 @@ def _add_tar(verbs: Verbs) -> None:
             default="",
             help=f"compress it ({compression})",
         )
-    extract = tar.add("extract", module.run_tar_extract, "writing")
+    extract = tar.add("extract", module.run_tar_extract, "serving")
     extract.add_argument("file", metavar="FILE", help="archive on the host; - is stdin")
     extract.add_argument("target", metavar="PATH", nargs="?", default="/", help="directory of the store (default: /)")
     trusted = "links that lead out of PATH, devices and set-id bits too: an archive of your own"
@@ -370,7 +371,7 @@ def _add_store(verbs: Verbs, in_shell: bool) -> None:
         inline = "files of at most so many bytes lie in their inode record"
         mkfs.add_argument("--inline-max", metavar="SIZE", default=str(INLINE_MAX), help=inline)
         mkfs.add_argument("--label", metavar="TEXT", default="", help="a name for people")
-    verbs.add("compact", module.run_compact, "writing")
+    verbs.add("compact", module.run_compact, "serving")
     verbs.add("info", module.run_info, "store")
     dump = verbs.add("dump-record", module.run_dump_record, "store")
     dump.add_argument("record", metavar="RECORD", help="key of a metadata record, or a path")

@@ -26,7 +26,7 @@ SOCKET_NAME = "socket"
 class RemoteFileSystem(FileSystem):
     """The filesystem of the process that listens in directory *store*.
 
-    ConnectionRefusedError, FileNotFoundError: nobody does.
+    ConnectionError, FileNotFoundError: nobody does, or not any more.
 
     Attributes
     ----------
@@ -41,6 +41,8 @@ class RemoteFileSystem(FileSystem):
         self._lock = threading.RLock()
         try:
             hello = wire.receive(self._connection)
+            if hello is None:
+                raise os_error(errno.ECONNREFUSED, store, reason="its process is closing it")
             if not hello or hello[0] != wire.VERSION:
                 raise os_error(errno.EPROTO, store, reason=f"its process speaks another version: {hello!r:.80}")
         except BaseException:
