@@ -248,9 +248,12 @@ class Commits:
         transaction.events.append(Event(ino, content=True))
 
     def _drop(self, ino: int) -> None:
-        written = self.buffers.pop(ino, None)
+        written = self.buffers.get(ino)
         if written is not None:
-            self.buffered_bytes = self.buffered_bytes - written.buffer.held_bytes if self.buffers else 0
+            self.buffered_bytes -= written.buffer.held_bytes  # one step with what follows: no interrupt between them
+            del self.buffers[ino]
+            if not self.buffers:
+                self.buffered_bytes = 0
 
     # -- buffers -------------------------------------------------------------------------------------------
 
@@ -324,9 +327,7 @@ class Commits:
     @contextmanager
     def transaction(self, timeout: float | None) -> Iterator[None]:
         """What `FileSystem.transaction` gives."""
-        if not self.lock.acquire(timeout=-1 if timeout is None else timeout):
-            raise os_error(errno.ETIMEDOUT, reason=f"another thread's transaction went on for {timeout} seconds")
-        try:
+        with self._locked(timeout):
             self.check_writable()
             depth = len(self.levels)
             try:
@@ -339,12 +340,24 @@ class Commits:
                 raise
             outermost = not depth
             syncs, self._syncs = self._syncs and outermost, self._syncs and not outermost
-        finally:
-            self.lock.release()
         if outermost:
             self._finish()
         if syncs:
             self.committed.sync()
+
+    @contextmanager
+    def _locked(self, timeout: float | None) -> Iterator[None]:
+        """The lock, waited for as long. ETIMEDOUT."""
+        if timeout is None:
+            with self.lock:  # no interrupt comes between taking it and having it, as behind a call one can
+                yield
+            return
+        if not self.lock.acquire(timeout=timeout):
+            raise os_error(errno.ETIMEDOUT, reason=f"another thread's transaction went on for {timeout} seconds")
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def _begin(self) -> None:
         if self.levels:
@@ -352,7 +365,8 @@ class Commits:
             parent = self.levels[-1].transaction
             self.levels.append(_Level(Transaction(self.committed, parent)))
         else:
-            self.flush()
+            if self.buffers:
+                self._alone(lambda transaction: None)  # told of when the transaction ends: now the lock is held
             self._syncs = False
             self._owner = threading.get_ident()
             self.levels.append(_Level(Transaction(self.committed)))

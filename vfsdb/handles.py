@@ -48,8 +48,9 @@ class Handles:
     def add(self, opened: OpenFile) -> int:
         """A handle for *opened*."""
         handle = next(self._next)
-        self.opened[handle] = opened
-        self._users[opened.ino] = self._users.get(opened.ino, 0) + 1
+        users = self._users.get(opened.ino, 0) + 1
+        self.opened[handle] = opened  # with the next line one step: no interrupt comes between them
+        self._users[opened.ino] = users
         return handle
 
     def get(self, handle: int) -> OpenFile:

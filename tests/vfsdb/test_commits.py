@@ -283,8 +283,11 @@ def test_observers_are_called_under_no_lock_whatever_made_the_commit() -> None:
     fs.write(handle, b"1", 0)
     fs.flush_behind()
     fs.write(handle, b"2", 0)
+    with fs.transaction():
+        assert names == [b"made"]
+    fs.write(handle, b"3", 0)
     fs.release(handle)
-    assert names == [b"made", b"made"]
+    assert names == [b"made"] * 3
     end()
     fs.close()
 

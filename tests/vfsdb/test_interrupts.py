@@ -1,0 +1,146 @@
+"""An interrupt anywhere in an operation: it happened or not, as a whole, and the filesystem goes on.
+
+CPython raises KeyboardInterrupt where a call ends or a function begins; the tests raise it at each of these places in
+the modules that run operations.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import gc
+import os
+import sys
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from tests.crash.vfs_story import Contents, read_tree
+from tests.vfsdb import invariants
+from vfsdb.committed import Committed
+from vfsdb.core import InodeFileSystem
+from vfsdb.interface import ROOT, SetAttr
+from vfsdb.mkfs import make_filesystem
+from vfsdb.stores.memory_store import open_memory_stores
+
+MODULES = ("commits", "committed", "state", "transaction", "core", "files", "collecting", "handles")
+FILES = tuple(f"vfsdb/{name}.py" for name in MODULES)
+PLACES_MAX = 3000
+STRIDE = 1 if os.environ.get("OURDB_TORTURE") else 7
+
+
+@functools.cache
+def behind_calls(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions before which an interrupt may come."""
+    behind, called = set(), False
+    for instruction in dis.get_instructions(code):
+        if called:
+            behind.add(instruction.offset)
+        called = instruction.opname.startswith(("CALL", "RESUME"))
+    return frozenset(behind)
+
+
+def interrupted_at(place: int, act: Callable[[], object]) -> bool:
+    """Run *act* with a KeyboardInterrupt at the place number *place*. Whether it came to it."""
+    left = place
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(FILES):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_lasti in behind_calls(frame.f_code):
+            left -= 1
+            if left == -1:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+class Filesystem:
+    """A small filesystem with an open file, and what can be done to it."""
+
+    def __init__(self) -> None:
+        stores = open_memory_stores()
+        make_filesystem(stores, block_size=4096, inline_max=64)
+        self.fs = InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0, atime="noatime")
+        self.fs.mkdir(ROOT, b"d")
+        self.fs.write_file(ROOT, b"old", b"old" * 3000)
+        stat, self.handle = self.fs.create(ROOT, b"f", 0o644, os.O_RDWR)
+        self.ino = stat.st_ino
+        self.fs.write(self.handle, b"before" * 1000, 0)
+
+    def tree(self) -> Contents:
+        return read_tree(self.fs)
+
+    def create(self) -> None:
+        self.fs.create(ROOT, b"new", 0o644, os.O_RDWR, remember=True)
+
+    def overwrite(self) -> None:
+        self.fs.write_file(ROOT, b"old", b"new" * 4000)
+
+    def write(self) -> None:
+        self.fs.write(self.handle, b"after" * 1000, 4000)
+
+    def release(self) -> None:
+        self.fs.release(self.handle)
+
+    def cut(self) -> None:
+        self.fs.setattr(self.ino, SetAttr(size=100))
+
+    def rename(self) -> None:
+        self.fs.rename(ROOT, b"f", ROOT, b"old")
+
+    def unlink(self) -> None:
+        self.fs.unlink(ROOT, b"f")
+
+    def sync(self) -> None:
+        self.fs.syncfs()
+
+    def transaction(self) -> None:
+        with self.fs.transaction():
+            self.fs.write_file(ROOT, b"one", b"1" * 5000)
+            self.fs.write(self.handle, b"inside" * 1000, 2000)
+            with self.fs.transaction():
+                self.fs.write_file(ROOT, b"two", b"2" * 5000)
+
+
+ACTIONS = ("create", "overwrite", "write", "release", "cut", "rename", "unlink", "sync", "transaction")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_interrupted_operation_happened_or_not_and_the_next_ones_go_on(action: str) -> None:
+    done = Filesystem()
+    before = done.tree()
+    getattr(done, action)()
+    allowed = [before, done.tree()]
+    for place in range(0, PLACES_MAX, STRIDE):
+        subject = Filesystem()
+        interrupted = interrupted_at(place, getattr(subject, action))
+        gc.collect()
+        fs = subject.fs
+        assert subject.tree() in allowed, place
+        assert not fs.commits.inside, place
+        fs.write_file(ROOT, b"next", b"next" * 2000)
+        if fs.files.handles.holds(subject.handle):
+            fs.write(subject.handle, b"then", 0)
+            fs.release(subject.handle)
+        fs.unlink(ROOT, b"next")
+        fs.syncfs()
+        invariants.check(fs.committed)
+        assert not fs.commits.buffers and not fs.commits.buffered_bytes, place
+        fs.close()
+        if not interrupted:
+            return
+    pytest.fail(f"more than {PLACES_MAX} places")
