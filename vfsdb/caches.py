@@ -16,6 +16,7 @@ from vfsdb.interface import DirEntry, Event, Stat
 
 STATS_MAX: Final = 1 << 16
 NAMES_MAX: Final = 1 << 17
+_ATIME: Final = Stat._fields.index("st_atime_ns")
 LISTED_NAMES_MAX: Final = 1 << 18  # in all cached listings together
 
 
@@ -49,6 +50,14 @@ class Caches:
         """The attributes of *ino* changed in memory."""
         with self._lock:
             self.forget_stat(ino)
+
+    def note_access(self, ino: int, atime_ns: int) -> None:
+        """*ino* was read at that time."""
+        with self._lock:
+            self.clock += 1
+            known = self.stats.get(ino)
+            if known is not None:
+                self.stats[ino] = Stat._make((*known[:_ATIME], max(atime_ns, known.st_atime_ns), *known[_ATIME + 1 :]))
 
     def forget_stat(self, ino: int) -> None:
         """As `drop_stat`; the state lock is held."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import stat as stat_bits
 import struct
+import sys
 import threading
+from array import array
 from collections.abc import Sequence
 from dataclasses import astuple
 from itertools import chain, islice, starmap
@@ -56,6 +58,8 @@ BLOCK_SIZE_MIN, BLOCK_SIZE_MAX = 1 << 12, 1 << 22
 _ITEMS_MAX: Final = 512
 _DAMAGE: Final = (ValueError, TypeError, OverflowError, struct.error)
 
+_KIND: Final = 0o170000
+_LITTLE: Final = sys.byteorder == "little"
 _PARENT: Final = struct.Struct("<IQ")
 _HEADERS: Final = {record_type: bytes((VERSION, record_type)) for record_type in TYPE_NAMES}
 _TYPES: Final = {
@@ -136,35 +140,50 @@ def _check(fits: bool, problem: str) -> None:
 
 
 def encode_inode(inode: Inode) -> bytes:
-    """The record of an inode; its type byte follows from the mode. Cost: about 2 us, and the root page's entries."""
-    assert _inode_fits(inode), inode
-    of_type = _TYPES[inode.kind]
-    fields = [
-        inode.mode,
-        inode.uid,
-        inode.gid,
-        inode.nlink,
-        inode.size,
+    """The record of an inode; its type byte follows from the mode. Cost: about 1 us, and the root page's entries."""
+    mode, nlink, size, inline, block_size = inode.mode, inode.nlink, inode.size, inode.inline, inode.block_size
+    generation = inode.generation
+    uid, gid, flags, xattrs_key = inode.uid, inode.gid, inode.flags, inode.xattrs_key
+    blocks, block_bytes, reserved, rdev = inode.blocks, inode.block_bytes, inode.reserved_bytes, inode.rdev
+    # As `_inode_fits` has it, of what is at hand anyhow.
+    assert mode <= 0o177777 and 0 <= block_size <= BLOCK_SIZE_MAX and generation >= 0, inode
+    assert 0 <= mode | uid | gid | nlink | flags | xattrs_key <= KEY_MAX, inode
+    assert 0 <= size | blocks | block_bytes | reserved | rdev <= SIZE_MAX, inode
+    assert inline is None or len(inline) == size, inode
+    parents = inode.parents
+    fields = (
+        mode,
+        uid,
+        gid,
+        nlink,
+        size,
         inode.atime_ns,
         inode.mtime_ns,
         inode.ctime_ns,
         inode.btime_ns,
-        inode.generation,
-        inode.flags,
+        generation,
+        flags,
         inode.owner,
         inode.group,
-        b"".join(starmap(_PARENT.pack, inode.parents)),
-        _xattr_fields(inode.xattrs),
-        inode.xattrs_key,
-    ]
+        _PARENT.pack(*parents[0]) if len(parents) == 1 else b"".join(starmap(_PARENT.pack, parents)),
+        _xattr_fields(inode.xattrs) if inode.xattrs else (),
+        xattrs_key,
+    )
+    of_type = _TYPES[mode & _KIND]
+    rest: tuple[object, ...]
     if of_type == FILE:
-        root = None if inode.inline is not None else _page_fields(inode.root)
-        fields += inode.block_size, inode.inline, inode.blocks, inode.block_bytes, inode.reserved_bytes, root
+        rest = (block_size, inline, blocks, block_bytes, reserved, None)
+        if inline is None:
+            rest = (*rest[:5], _page_fields(inode.root))
     elif of_type == DIRECTORY:
-        fields.append(_page_fields(inode.root))
+        rest = (_page_fields(inode.root),)
+    elif of_type == SYMLINK:
+        assert len(inode.target) == size > 0, inode
+        rest = (inode.target,)
     else:
-        fields.append(inode.target if of_type == SYMLINK else inode.rdev)
-    return _encode(of_type, fields)
+        rest = (rdev,)
+    packed: bytes = _packer.pack(fields + rest)
+    return _HEADERS[of_type] + packed
 
 
 def decode_inode(data: bytes, key: int) -> Inode:
@@ -174,9 +193,10 @@ def decode_inode(data: bytes, key: int) -> Inode:
         raise CorruptionError(f"metadata record {key} is a {TYPE_NAMES[of_type]}, expected an inode")
     try:
         fields = unpackb(data[2:], max_array_len=_ITEMS_MAX)
-        _check(tuple(map(type, fields)) in _SHAPES[of_type], "fields are missing or of a wrong type")
-        fields[13] = list(_PARENT.iter_unpack(fields[13]))
-        fields[14] = _xattrs_of(fields[14])
+        if tuple(map(type, fields)) not in _SHAPES[of_type]:
+            raise ValueError("fields are missing or of a wrong type")
+        fields[13] = tuple(_PARENT.iter_unpack(fields[13]))
+        fields[14] = _xattrs_of(fields[14]) if fields[14] else {}
         inode = Inode(key, *fields[:16])
         if of_type == FILE:
             inode.block_size, inode.inline, inode.blocks, inode.block_bytes, inode.reserved_bytes, root = fields[16:]
@@ -188,8 +208,10 @@ def decode_inode(data: bytes, key: int) -> Inode:
             inode.target = fields[16]
         else:
             inode.rdev = fields[16]
-        _check(_TYPES.get(inode.kind) == of_type, "its mode is of another type")
-        _check(_inode_fits(inode), "a number is out of its range")
+        if _TYPES.get(inode.mode & _KIND) != of_type:
+            raise ValueError("its mode is of another type")
+        if not _inode_fits(inode):
+            raise ValueError("a number is out of its range")
     except _DAMAGE as error:
         _damaged(data, key, error)
     return inode
@@ -215,7 +237,8 @@ def _inode_fits(inode: Inode) -> bool:
 
 def encode_page(page: Page, of_type: int) -> bytes:
     """The record of a page, at most `PAGE_BYTES_MAX` bytes. *of_type*: DIRECTORY_PAGE or MAP_PAGE."""
-    data = _encode(of_type, _page_fields(page))
+    packed: bytes = _packer.pack(_page_fields(page))
+    data = _HEADERS[of_type] + packed
     assert len(data) <= PAGE_BYTES_MAX, f"a page of {len(data)} bytes"
     return data
 
@@ -224,6 +247,7 @@ def decode_page(data: bytes, key: int, of_type: int) -> Page:
     """The page of a tree; CorruptionError also where the record is of another type."""
     try:
         page = _page_of(_fields(data, key, of_type))
+        page.record_type = of_type
         _check(len(data) <= PAGE_BYTES_MAX, "more bytes than a page has")
         _check(bool(page.keys), "a page without entries")
     except _DAMAGE as error:
@@ -233,28 +257,32 @@ def decode_page(data: bytes, key: int, of_type: int) -> Page:
 
 def _page_fields(page: Page) -> tuple[int, bytes, bytes | list[bytes]]:
     keys = page.keys
-    count = len(keys)
-    if page.level:
-        return page.level, struct.pack(f"<{count}Q", *keys), struct.pack(f"<{count}I", *page.children)
-    assert len(page.values) == count
-    return 0, struct.pack(f"<{count}Q", *keys), page.values
+    if not page.level:
+        assert len(page.values) == len(keys)
+        return 0, _as_stored(keys), page.values
+    return page.level, _as_stored(keys), struct.pack(f"<{len(keys)}I", *page.children)
+
+
+def _as_stored(keys: array[int]) -> bytes:
+    return keys.tobytes() if _LITTLE else struct.pack(f"<{len(keys)}Q", *keys)
 
 
 def _page_of(fields: Any) -> Page:
     level, packed, held = fields
-    count = len(packed) >> 3
-    keys = list(struct.unpack(f"<{count}Q", packed))
+    keys = array("Q")
+    keys.frombytes(packed)
+    if not _LITTLE:
+        keys.byteswap()
     if type(level) is not int or not 0 <= level <= PAGE_LEVEL_MAX:
         raise ValueError(f"level {level!r}")
     if not all(map(lt, keys, islice(keys, 1, None))):
         raise ValueError("its keys do not ascend")
     if not level:
-        if type(held) is not list or len(held) != count:
-            raise ValueError(f"{count} keys and other than {count} values")
-        b"".join(held)  # the quickest way to have a TypeError unless each is bytes
-        return Page(0, keys, held)
-    children = list(struct.unpack(f"<{count}I", held))
-    if not count or min(children) < FIRST_KEY:
+        if type(held) is not list or len(held) != len(keys):
+            raise ValueError(f"{len(keys)} keys and other than {len(keys)} values")
+        return Page(0, keys, held)  # TypeError unless each is bytes
+    children = list(struct.unpack(f"<{len(keys)}I", held))
+    if not children or min(children) < FIRST_KEY:
         raise ValueError("a child under a key that is no page's")
     return Page(level, keys, [], children)
 

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from vfsdb import access, content, flushing
@@ -26,7 +26,7 @@ from vfsdb.database import CommitUnknown, Conflict
 from vfsdb.errors import os_error
 from vfsdb.interface import Event, Observer
 from vfsdb.transaction import Transaction
-from vfsdb.writeset import WriteSet
+from vfsdb.writeset import NeedsSavepoint, WriteSet
 
 T = TypeVar("T")
 BUFFERED_BYTES_MAX: Final = 64 << 20
@@ -43,14 +43,17 @@ class Written:
     drops_setuid: bool = False  # somebody without privilege wrote
 
 
-@dataclass(slots=True)
 class _Level:
     """A caller's transaction, a savepoint in it, or one operation."""
 
-    transaction: Transaction
-    handles: list[int] = field(default_factory=list)  # opened inside
-    remembered: list[int] = field(default_factory=list)  # inodes whose lookup count went up inside
-    settled: set[int] = field(default_factory=set)  # inodes whose buffer was put into it, or does not count any more
+    __slots__ = ("broken", "handles", "remembered", "settled", "transaction")
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.handles: list[int] = []  # opened inside
+        self.remembered: list[int] = []  # inodes whose lookup count went up inside
+        self.settled: set[int] = set()  # inodes whose buffer was put into it, or does not count any more
+        self.broken: BaseException | None = None  # broke off an operation half way that had no savepoint
 
 
 class Commits:
@@ -122,17 +125,20 @@ class Commits:
 
     # -- changing ------------------------------------------------------------------------------------------
 
-    def run(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
+    def run(self, operation: Callable[[Transaction], T], frees: bool = False, bare: bool = False) -> T:
         """Run *operation* as a commit of its own, or as a savepoint of this thread's transaction.
 
         One that *frees* space goes on where the disk is full: what is buffered then stays buffered, and comes after it.
+        A *bare* one does without the savepoint: it cannot fail after its first change, or calls `Transaction.protect`.
         """
         with self.lock:
-            self.check_writable()
+            if self.closed or self.read_only:
+                self.check_writable()
             if self.levels:
-                return self._inside(operation)
+                return self._inside(operation, bare)
             result = self._alone(operation, frees)
-        self._finish()
+        if self._told or self._durable:
+            self._finish()
         return result
 
     def _finish(self) -> None:
@@ -152,25 +158,45 @@ class Commits:
                 self._holder = before
         self._tell()
 
-    def _inside(self, operation: Callable[[Transaction], T]) -> T:
+    def _inside(self, operation: Callable[[Transaction], T], bare: bool = False) -> T:
         outer = self.levels[-1]
+        if outer.broken is not None:
+            raise _broken_off(outer.broken)
+        if bare:
+            try:
+                return self._bare(operation, outer)
+            except NeedsSavepoint:
+                pass  # as it would have been without *bare*
         level = _Level(Transaction(self.committed, outer.transaction))
+        before, self._operation = self._operation, level
         try:
-            with self._running(level):
-                result = operation(level.transaction)
+            result = operation(level.transaction)
         except BaseException:
             self._abort(level)
             raise
+        finally:
+            self._operation = before
         self._merge(level, outer)
         return result
 
-    @contextmanager
-    def _running(self, level: _Level) -> Iterator[None]:
+    def _bare(self, operation: Callable[[Transaction], T], level: _Level) -> T:
+        """Run *operation* in the caller's transaction itself. An interrupt in the midst of it leaves that broken."""
+        transaction = level.transaction
         before, self._operation = self._operation, level
+        transaction.begin_bare()
         try:
-            yield
+            return operation(transaction)
+        except NeedsSavepoint:
+            raise
+        except BaseException as error:
+            if transaction.touched:
+                level.broken = error
+            raise
         finally:
+            transaction.is_bare = False
             self._operation = before
+            if transaction.raises_epoch:
+                self.on_unsettled()
 
     def _abort(self, level: _Level) -> None:
         try:
@@ -191,9 +217,9 @@ class Commits:
         with_buffers = True
         for _ in range(_CONFLICTS_MAX):
             level = _Level(Transaction(self.committed))
+            before, self._operation = self._operation, level
             try:
-                with self._running(level):
-                    result = operation(level.transaction)
+                result = operation(level.transaction)
                 self._commit(level, with_buffers)
             except BaseException as error:
                 self._abort(level)
@@ -203,6 +229,8 @@ class Commits:
                     with_buffers = False
                     continue
                 raise
+            finally:
+                self._operation = before
             self.on_change()
             return result
         raise os_error(errno.EBUSY, reason=f"{_CONFLICTS_MAX} attempts met commits of others")
@@ -221,10 +249,7 @@ class Commits:
     def _commit(self, level: _Level, with_buffers: bool = True) -> None:
         """Flush every buffer into the transaction and commit it; the lock is held."""
         transaction = level.transaction
-        for ino in self.buffers if with_buffers else ():
-            if ino not in level.settled and transaction.exists(ino):
-                self._flush_one(transaction, ino)
-        gone = [ino for ino in self.buffers if with_buffers or ino in level.settled or not transaction.exists(ino)]
+        gone = self._flush_all(level, with_buffers) if self.buffers else ()
 
         def shown() -> None:  # under the state lock: a reader finds old state and buffers, or new state and none
             for ino in gone:
@@ -232,10 +257,18 @@ class Commits:
             self._after(transaction.events, transaction.raises_epoch)
 
         if transaction.changed:
-            transaction.commit(shown)
+            self.committed.commit(transaction, shown)
             self._collector.step()
             if self._observers:
                 self._told.append(transaction.events)
+
+    def _flush_all(self, level: _Level, with_buffers: bool) -> list[int]:
+        """Flush into *level*; whose buffers do not count once that is committed. Unless *with_buffers*: nothing."""
+        transaction = level.transaction
+        for ino in self.buffers if with_buffers else ():
+            if ino not in level.settled and transaction.exists(ino):
+                self._flush_one(transaction, ino)
+        return [ino for ino in self.buffers if with_buffers or ino in level.settled or not transaction.exists(ino)]
 
     def _flush_one(self, transaction: Transaction, ino: int) -> None:
         written = self.buffers[ino]
@@ -381,6 +414,8 @@ class Commits:
 
     def _end(self) -> None:
         level = self.levels[-1]
+        if level.broken is not None:
+            raise _broken_off(level.broken)
         nested = len(self.levels) > 1
         try:
             if nested:
@@ -423,3 +458,8 @@ class Commits:
                         observer(events)
             finally:
                 self._telling.release()
+
+
+def _broken_off(error: BaseException) -> OSError:
+    reason = f"an operation in this transaction broke off half way ({error!r}): it can be rolled back, nothing else"
+    return os_error(errno.EIO, reason=reason)

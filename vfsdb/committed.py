@@ -22,7 +22,7 @@ from vfsdb.database import CommitUnknown, Conflict, EngineError, StaleBlockError
 from vfsdb.errors import CorruptionError, VFSError
 from vfsdb.opening import read_counters, read_superblock
 from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
-from vfsdb.state import ABSENT, CACHE_BYTES, Record, State
+from vfsdb.state import ABSENT, CACHE_BYTES, State
 from vfsdb.stores.view_store import ViewStore
 from vfsdb.transaction import Reader, Transaction
 from vfsdb.writeset import BlockRun
@@ -138,18 +138,21 @@ class Committed:
 
     def commit(self, transaction: Transaction, shown: Callable[[], None] | None = None) -> int:
         """Store what *transaction* changed as one commit; see `Transaction.commit`."""
-        self.check_usable()
+        if self._failed is not None:
+            self.check_usable()
         counters = transaction.counters()
         if transaction.put_runs:
             counters.needs = self.stores.blocks.version
-        puts, deletes, records = self._encoded(transaction)
+        puts, deletes = self._encoded(transaction)
         puts[COUNTERS_KEY] = codecs.encode_counters(counters)
-        expect = self._expected(transaction) if self.concurrent else None
         self.state.publish(transaction.originals)
         try:
-            version = self._store(puts, deletes, counters.needs, expect)
+            if self.concurrent:
+                version = self._store(puts, deletes, counters.needs, self._expected(transaction))
+            else:
+                version = self.stores.metadata.commit(puts, deletes, needs=counters.needs)
             with self.lock:
-                self.state.show(records, deletes)
+                self.state.show(transaction.mine, puts)
                 self.counters = counters
                 self.version = version
                 if self.concurrent:
@@ -164,32 +167,28 @@ class Committed:
             raise
         return version
 
-    def _encoded(self, transaction: Transaction) -> tuple[dict[int, bytes], list[int], dict[int, tuple[Record, int]]]:
-        """Puts, deletes, and the records that are put with their sizes."""
+    @staticmethod
+    def _encoded(transaction: Transaction) -> tuple[dict[int, bytes], list[int]]:
+        """Puts and deletes, but for the counters."""
         puts: dict[int, bytes] = {}
         deletes: list[int] = []
-        records: dict[int, tuple[Record, int]] = {}
-        types, originals = transaction.types, transaction.originals
         for key, record in transaction.mine.items():
             kind = type(record)
             if kind is Inode:
-                data = codecs.encode_inode(record)
+                puts[key] = codecs.encode_inode(record)
             elif kind is Page:
-                data = codecs.encode_page(record, types.get(key) or self.state.record_type(key))
+                puts[key] = codecs.encode_page(record, record.record_type)
             elif kind is FreePage:
-                data = codecs.encode_free_page(record)
-            elif record is ABSENT:
-                if originals[key] is not ABSENT:
-                    deletes.append(key)
-                continue
-            else:
-                data = codecs.encode_xattrs(record)
-            puts[key] = data
-            records[key] = record, len(data)
-        return puts, deletes, records
+                puts[key] = codecs.encode_free_page(record)
+            elif record is not ABSENT:
+                puts[key] = codecs.encode_xattrs(record)
+            elif transaction.originals[key] is not ABSENT:
+                deletes.append(key)
+        return puts, deletes
 
-    def _store(self, puts: dict[int, bytes], deletes: list[int], needs: int, expect: dict[int, int] | None) -> int:
-        token = os.urandom(16) if self.concurrent else b""
+    def _store(self, puts: dict[int, bytes], deletes: list[int], needs: int, expect: dict[int, int]) -> int:
+        """A commit beside others'. Conflict."""
+        token = os.urandom(16)
         try:
             return self.stores.metadata.commit(puts, deletes, needs=needs, expect=expect, token=token)
         except CommitUnknown as error:

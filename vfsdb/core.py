@@ -122,8 +122,8 @@ class InodeFileSystem(FileSystem):
         self._epochs += 1
         self.namespace_epoch = self._epochs
 
-    def _change(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
-        return self.commits.run(operation, frees)
+    def _change(self, operation: Callable[[Transaction], T], frees: bool = False, bare: bool = False) -> T:
+        return self.commits.run(operation, frees, bare)
 
     def _read(self, operation: Callable[[Transaction], T]) -> T:
         """Run a function that only reads: on this thread's transaction, or on the committed state."""
@@ -157,20 +157,29 @@ class InodeFileSystem(FileSystem):
                 ino = self._find(parent, name, caller)
                 self.files.handles.remember(ino)
                 return self._answer(ino)
-        return self._answer(self._find(parent, name, caller))
+        if (self.commits.levels and self.commits.own() is not None) or not (caller.privileged or caller.checked):
+            return self._answer(self._find(parent, name, caller))
+        caches = self.caches
+        known = caches.names.get((parent, name))
+        if known is None:
+            return self._found(parent, name, caller)
+        return caches.stats.get(known) or self._answer(known)
 
     def _find(self, parent: int, name: bytes, caller: Caller) -> int:
-        caches = self.caches
-        if self.commits.own() is None and (caller.privileged or caller.checked):
-            ino = caches.names.get((parent, name))
-            if ino is not None:
-                return ino
-            clock = caches.clock
-            ino = self._read(lambda ws: self._namespace.find(ws, parent, name, caller))
-            if name not in (b".", b".."):
-                caches.keep_name(clock, parent, name, ino)
-            return ino
         return self._read(lambda ws: self._namespace.find(ws, parent, name, caller))
+
+    def _found(self, parent: int, name: bytes, caller: Caller) -> Stat:
+        """`lookup` of a name that is not in the cache, and from now on is."""
+        clock = self.caches.clock
+
+        def operation(ws: Transaction) -> Stat:
+            return self._stat(ws, self._namespace.find(ws, parent, name, caller))
+
+        found = self._read(operation)
+        self.caches.keep_stat(clock, found)
+        if name not in (b".", b".."):
+            self.caches.keep_name(clock, parent, name, found.st_ino)
+        return found
 
     def forget(self, ino: int, count: int = 1) -> None:
         with self.commits.held():
@@ -207,7 +216,7 @@ class InodeFileSystem(FileSystem):
             elif kind in _DEVICES:
                 made.rdev = rdev
             self._remembered(made.ino, remember)
-            return self._stat(ws, made.ino)
+            return self.files.stat_of(made, self.device)
 
         return self._change(operation)
 
@@ -217,15 +226,15 @@ class InodeFileSystem(FileSystem):
         def operation(ws: Transaction) -> Stat:
             made = self._namespace.make(ws, parent, name, _DIRECTORY | mode & 0o1777, caller)
             self._remembered(made.ino, remember)
-            return self._stat(ws, made.ino)
+            return self.files.stat_of(made, self.device)
 
-        return self._change(operation)
+        return self._change(operation, bare=True)
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
         def operation(ws: Transaction) -> Stat:
             made = self._namespace.symlink(ws, parent, name, target, caller)
             self._remembered(made.ino, remember)
-            return self._stat(ws, made.ino)
+            return self.files.stat_of(made, self.device)
 
         return self._change(operation)
 
@@ -313,9 +322,10 @@ class InodeFileSystem(FileSystem):
         self.files.check_block_size(block_size)
 
         def operation(ws: Transaction) -> tuple[Stat, int]:
-            ino = self._namespace.look(ws, parent, name, caller)
+            directory, place = self._namespace.look(ws, parent, name, caller)
+            ino = place.ino
             if not ino:
-                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller, looked=True)
+                made = self._namespace.make_at(ws, directory, place, name, _FILE | mode & 0o7777, caller)
                 self.files.prepare(made, block_size)
                 handle = self.files.add(OpenFile(made.ino, flags, caller))
                 ino = made.ino
@@ -501,9 +511,8 @@ class InodeFileSystem(FileSystem):
         kept_stats = caches.stats if plain else {}
 
         def operation(ws: Transaction) -> tuple[tuple[DirEntry, Stat], ...]:
-            return tuple(
-                (entry, kept_stats.get(entry.ino) or self.files.stat(ws, entry.ino, self.device)) for entry in entries
-            )
+            stats = self.files.stats(ws, [entry.ino for entry in entries], self.device, kept_stats)
+            return tuple(zip(entries, stats, strict=True))
 
         found = self._read(operation)
         if plain:
@@ -650,17 +659,19 @@ class InodeFileSystem(FileSystem):
         caller: Caller = OWNER,
         exclusive: bool = False,
     ) -> Stat:
-        def operation(ws: Transaction) -> Stat:
-            ino = self._namespace.look(ws, parent, name, caller)
-            if not ino:
-                made = self._namespace.make(ws, parent, name, _FILE | mode & 0o7777, caller, looked=True)
-                self.files.prepare(made, 0)
-                self.files.fill(ws, made, data)
-                ino = made.ino
-            elif exclusive:
-                raise os_error(errno.EEXIST, name)
-            else:
-                self.files.replace(ws, ino, data, caller)
-            return self._stat(ws, ino)
+        inline_max, block_size = self.superblock.inline_max, self.superblock.block_size
 
-        return self._change(operation)
+        def operation(ws: Transaction) -> Stat:
+            directory, place = self._namespace.look(ws, parent, name, caller)
+            if place.ino or len(data) > inline_max or type(data) is not bytes:
+                ws.protect()
+            if not place.ino:
+                made = self._namespace.make_at(ws, directory, place, name, _FILE | mode & 0o7777, caller)
+                self.files.fill(ws, made, data)
+                return attributes.stat_of(made, self.device, block_size)
+            if exclusive:
+                raise os_error(errno.EEXIST, name)
+            self.files.replace(ws, place.ino, data, caller)
+            return self._stat(ws, place.ino)
+
+        return self.commits.run(operation, bare=True)

@@ -15,7 +15,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from vfsdb import pages
 from vfsdb.errors import CorruptionError, os_error
@@ -36,23 +36,51 @@ def name_hash(name: bytes, salt: bytes) -> int:
     return found or _TIES
 
 
+class Place(NamedTuple):
+    """Where an entry is, or would be."""
+
+    key: int
+    ino: int  # 0: there is no such entry
+    kind: int  # type bits
+    page_key: int  # of its leaf as `pages.leaf_of` has it; -1: others with this hash are about, it is not known
+    at: int  # index in the leaf
+    has_room: bool = True  # the leaf takes this entry more as it is
+
+
 def find(ws: WriteSet, directory: Inode, name: bytes, salt: bytes) -> tuple[int, int, int] | None:
     """Key, inode number and type bits of the entry *name*; None where there is none. One page of each level is read."""
+    place = look(ws, directory, name, salt)
+    return place[:3] if place.ino else None
+
+
+def look(ws: WriteSet, directory: Inode, name: bytes, salt: bytes) -> Place:
+    """Where the entry *name* is, or would be; right until the directory changes. One page of each level is read."""
     lowest = name_hash(name, salt)
-    above = lowest + _TIES
     root = directory.root
-    leaf = pages.leaf_of(ws, root, lowest)[1]
+    page_key, leaf = pages.leaf_of(ws, root, lowest) if root.level else (0, root)
     keys = leaf.keys
-    for index in range(bisect_left(keys, lowest), len(keys)):
-        if keys[index] >= above:
-            return None
-        if leaf.values[index][_HEAD_BYTES:] == name:
-            return keys[index], *_target(leaf.values[index], directory.ino)
-    if root.level:  # the leaf ended before the names of this hash did
-        for key, value in pages.items(ws, root, lowest, above):
+    first = index = bisect_left(keys, lowest)
+    count = len(keys)
+    while index < count and keys[index] < lowest + _TIES:
+        value = leaf.values[index]
+        if value[_HEAD_BYTES:] == name:
+            return Place(keys[index], *_target(value, directory.ino), page_key, index)
+        index += 1
+    if index == count and root.level:  # the leaf ended before the names of this hash did
+        for key, value in pages.items(ws, root, lowest, lowest + _TIES):
             if value[_HEAD_BYTES:] == name:
-                return key, *_target(value, directory.ino)
-    return None
+                return Place(key, *_target(value, directory.ino), -1, 0)
+    if first < count and keys[first] == lowest:
+        return Place(lowest, 0, 0, -1, 0, False)
+    return Place(lowest, 0, 0, page_key, first, pages.has_room(leaf, page_key, _HEAD_BYTES + len(name)))
+
+
+def _free_key(ws: WriteSet, directory: Inode, lowest: int, name: bytes) -> int:
+    taken = {key for key, _ in pages.items(ws, directory.root, lowest, lowest + _TIES)}
+    key = next((key for key in range(lowest, lowest + _TIES) if key not in taken), 0)
+    if not key:
+        raise os_error(errno.ENOSPC, name, reason=f"{_TIES} names of this directory have the same hash")
+    return key
 
 
 def _target(value: bytes, directory: int) -> tuple[int, int]:
@@ -74,33 +102,47 @@ def name_at(ws: WriteSet, directory: Inode, key: int, ino: int) -> bytes:
     return value[_HEAD_BYTES:]
 
 
-def insert(ws: WriteSet, directory: int, name: bytes, ino: int, kind: int, salt: bytes) -> int:
-    """A new entry; its key. The name must not be there. ENOSPC where 256 names have its hash."""
+def insert(ws: WriteSet, directory: Inode, place: Place, name: bytes, ino: int, kind: int) -> int:
+    """A new entry *name*, which `look` did not find but *place*; its key. *directory* is being edited.
+
+    ENOSPC where 256 names have its hash.
+    """
     value = _HEAD.pack(ino, kind >> 12) + name
-    key = name_hash(name, salt)
-    if not pages.put(ws, directory, key, value, DIRECTORY_PAGE, replace=False):
-        taken = {key for key, _ in pages.items(ws, ws.inode(directory).root, key, key + _TIES)}
-        key = next((key for key in range(key, key + _TIES) if key not in taken), 0)
-        if not key:
-            raise os_error(errno.ENOSPC, name, reason=f"{_TIES} names of this directory have the same hash")
-        pages.put(ws, directory, key, value, DIRECTORY_PAGE)
-    ws.edit(directory).size += 1
+    key = place.key
+    if place.page_key < 0:
+        key = _free_key(ws, directory, key, name)
+        pages.put(ws, directory.ino, key, value, DIRECTORY_PAGE)
+    else:
+        pages.insert_at(ws, directory, place.page_key, place.at, key, value, DIRECTORY_PAGE)
+    directory.size += 1
     return key
 
 
-def replace(ws: WriteSet, directory: int, name: bytes, ino: int, kind: int, salt: bytes) -> None:
-    """Let the entry *name*, which is there, lead to another inode; its key stays."""
-    found = find(ws, ws.inode(directory), name, salt)
-    assert found is not None, f"{name!r} is in directory {directory}"
-    pages.put(ws, directory, found[0], _HEAD.pack(ino, kind >> 12) + name, DIRECTORY_PAGE)
+def replace(ws: WriteSet, directory: Inode, place: Place, name: bytes, ino: int, kind: int) -> None:
+    """Let the entry *name*, which is at *place*, lead to another inode; its key stays."""
+    value = _HEAD.pack(ino, kind >> 12) + name
+    if place.page_key < 0:
+        pages.put(ws, directory.ino, place.key, value, DIRECTORY_PAGE)
+    else:
+        pages.replace_at(ws, directory, place.page_key, place.at, value, DIRECTORY_PAGE)
 
 
-def remove(ws: WriteSet, directory: int, name: bytes, salt: bytes) -> None:
-    """Take away the entry *name*, which is there."""
-    found = find(ws, ws.inode(directory), name, salt)
-    assert found is not None, f"{name!r} is in directory {directory}"
-    pages.remove(ws, directory, found[0])
-    ws.edit(directory).size -= 1
+def remove(ws: WriteSet, directory: Inode, place: Place) -> None:
+    """Take away the entry at *place*. *directory* is being edited."""
+    if place.page_key < 0:
+        pages.remove(ws, directory.ino, place.key)
+    else:
+        pages.remove_at(ws, directory, place.page_key, place.at)
+    directory.size -= 1
+
+
+def place_behind(place: Place, inserted: Place) -> Place:
+    """Where the entry at *place* is after an insertion at *inserted*, in the same directory."""
+    if not inserted.has_room or place.page_key < 0:
+        return place._replace(page_key=-1)
+    if inserted.page_key != place.page_key or inserted.at > place.at:
+        return place
+    return place._replace(at=place.at + 1)
 
 
 def is_empty(directory: Inode) -> bool:

@@ -16,17 +16,20 @@ from vfsdb.writeset import WriteSet
 
 def add(inode: Inode, directory: int, key: int) -> None:
     """Note a name of *inode*, which is the caller's own copy."""
-    inode.parents.append((directory, key))
+    inode.parents += ((directory, key),)
 
 
 def remove(inode: Inode, directory: int, key: int) -> None:
     """Take a name off. CorruptionError where the inode does not know it. O(names)."""
-    try:
-        inode.parents.remove((directory, key))
-    except ValueError:
-        raise CorruptionError(
-            f"inode {inode.ino} does not know its entry {key:#x} of directory {directory}; run fsck"
-        ) from None
+    require(inode, directory, key)
+    name = (directory, key)
+    inode.parents = tuple(one for one in inode.parents if one != name) if len(inode.parents) > 1 else ()
+
+
+def require(inode: Inode, directory: int, key: int) -> None:
+    """CorruptionError unless *inode* knows that name of it."""
+    if (directory, key) not in inode.parents:
+        raise CorruptionError(f"inode {inode.ino} does not know its entry {key:#x} of directory {directory}; run fsck")
 
 
 def path_of(ws: WriteSet, ino: int) -> bytes:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import errno
 import stat as stat_bits
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from vfsdb import access, acl, directories, links, orphans, xattrs
+from vfsdb.directories import Place
 from vfsdb.errors import os_error
 from vfsdb.interface import (
     NAME_BYTES_MAX,
@@ -35,6 +36,8 @@ LINKS_MAX: Final = 65000
 TARGET_BYTES_MAX: Final = 4095
 _DIRECTORY: Final = stat_bits.S_IFDIR
 _SYMLINK: Final = stat_bits.S_IFLNK
+_FILE: Final = stat_bits.S_IFREG
+_KIND: Final = 0o170000
 
 
 class Namespace:
@@ -49,22 +52,28 @@ class Namespace:
 
     def find(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> int:
         """Inode number of an entry; ``.`` and ``..`` too. ENOENT, ENOTDIR, EACCES, ENAMETOOLONG."""
+        found = self.look(ws, parent, name, caller)[1].ino
+        if not found:
+            raise os_error(errno.ENOENT, name)
+        return found
+
+    def look(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[Inode, Place]:
+        """The directory *parent*, and where *name* is in it or would be; ``.`` and ``..`` too. As `find` otherwise."""
         directory = self._searched(ws, parent, name, caller)
         if name == b".":
-            return parent
+            return directory, Place(0, parent, _DIRECTORY, 0, 0)
         if name == b"..":
-            return self.parent_of(directory)
-        found = directories.find(ws, directory, name, self.salt)
-        if found is None:
-            raise os_error(errno.ENOENT, name)
-        return found[1]
+            return directory, Place(0, self.parent_of(directory), _DIRECTORY, 0, 0)
+        return directory, directories.look(ws, directory, name, self.salt)
 
     @staticmethod
     def _searched(ws: WriteSet, parent: int, name: bytes, caller: Caller) -> Inode:
         """The directory *parent*, in which *caller* may look for *name*."""
         directory = ws.inode(parent)
-        require_directory(directory, name)
-        require_access(ws, directory, caller, access.EXECUTE)
+        if directory.mode & _KIND != _DIRECTORY:
+            require_directory(directory, name)
+        if not caller.privileged:
+            require_access(ws, directory, caller, access.EXECUTE)
         if len(name) > NAME_BYTES_MAX:
             raise os_error(errno.ENAMETOOLONG, name)
         return directory
@@ -80,38 +89,34 @@ class Namespace:
 
     # -- new entries ---------------------------------------------------------------------------------------
 
-    def look(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> int:
-        """Inode number of an entry, 0 where there is none; as `find` otherwise."""
-        directory = self._searched(ws, parent, name, caller)
-        if name in (b".", b".."):
-            return self.find(ws, parent, name, caller)
-        found = directories.find(ws, directory, name, self.salt)
-        return found[1] if found is not None else 0
+    def make(self, ws: WriteSet, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
+        """A new inode of *mode* (with type bits) under a new name; the caller fills in what its type holds."""
+        directory, place = self.look(ws, parent, name, caller)
+        return self.make_at(ws, directory, place, name, mode, caller)
 
-    def make(self, ws: WriteSet, parent: int, name: bytes, mode: int, caller: Caller, looked: bool = False) -> Inode:
-        """A new inode of *mode* (with type bits) under a new name; the caller fills in what its type holds.
-
-        *looked*: this operation has seen that the name is free.
-        """
-        directory = self._place_for(ws, parent, name, caller, looked)
+    def make_at(self, ws: WriteSet, directory: Inode, place: Place, name: bytes, mode: int, caller: Caller) -> Inode:
+        """As `make`, where `look` has been."""
+        self._check_free(ws, directory, place, name, caller)
+        if not place.has_room:
+            ws.protect()
         made = self.new_inode(ws, directory, mode, caller)
-        made.parents.append((parent, self._insert(ws, directory, name, made)))
-        if made.kind == _DIRECTORY:
-            ws.edit(parent).nlink += 1
+        self._insert(ws, directory.ino, place, name, made)
         return made
 
     def new_inode(self, ws: WriteSet, directory: Inode, mode: int, caller: Caller) -> Inode:
         """An inode that has no name yet, as one made in *directory*."""
-        default = xattrs.get(ws, directory, acl.DEFAULT_XATTR)
+        default = None
+        if directory.xattrs or directory.xattrs_key:
+            default = xattrs.get(ws, directory, acl.DEFAULT_XATTR)
         mode, gid, access_acl = access.mode_of_new(directory, mode, caller, default)
         now = ws.now_ns
         made = Inode(ws.new_key(), mode, caller.uid, gid, 1, 0, now, now, now, now)
         if access_acl is not None:
-            made.xattrs[acl.ACCESS_XATTR] = access_acl
-        if made.kind == _DIRECTORY:
+            made.xattrs = {acl.ACCESS_XATTR: access_acl}
+        if mode & _KIND == _DIRECTORY:
             made.nlink = 2
             if default is not None:
-                made.xattrs[acl.DEFAULT_XATTR] = default
+                made.xattrs = {**made.xattrs, acl.DEFAULT_XATTR: default}
         ws.add_inode(made)
         return made
 
@@ -123,19 +128,21 @@ class Namespace:
             raise os_error(errno.EINVAL, target, reason="a target has no NUL")
         if len(target) > TARGET_BYTES_MAX:
             raise os_error(errno.ENAMETOOLONG, target)
-        directory = self._place_for(ws, parent, name, caller)
+        directory, place = self.look(ws, parent, name, caller)
+        self._check_free(ws, directory, place, name, caller)
         made = self.new_inode(ws, directory, _SYMLINK | 0o777, caller._replace(umask=0))
         made.mode = _SYMLINK | 0o777
-        made.xattrs.clear()  # a link has no ACL
+        made.xattrs = {}  # a link has no ACL
         made.target, made.size = target, len(target)
-        made.parents.append((parent, self._insert(ws, directory, name, made)))
+        self._insert(ws, parent, place, name, made)
         ws.raises_epoch = True
         return made
 
     def link(self, ws: WriteSet, ino: int, parent: int, name: bytes, caller: Caller, revive: bool) -> Inode:
         """Another name; *revive*: an inode that never had one (O_TMPFILE) may get its first."""
         inode = ws.inode(ino)
-        directory = self._place_for(ws, parent, name, caller)
+        directory, place = self.look(ws, parent, name, caller)
+        self._check_free(ws, directory, place, name, caller)
         if inode.kind == _DIRECTORY:
             raise os_error(errno.EPERM, name, reason="a directory has one name")
         if inode.nlink == 0 and not revive:
@@ -145,46 +152,41 @@ class Namespace:
         inode = ws.edit(ino)
         if inode.nlink == 0:
             orphans.remove(ws, ino)
-        links.add(inode, parent, self._insert(ws, directory, name, inode))
+        self._insert(ws, parent, place, name, inode)
         inode.nlink += 1
         inode.ctime_ns = ws.now_ns
         ws.events.append(Event(ino))
         return inode
 
-    def _place_for(self, ws: WriteSet, parent: int, name: bytes, caller: Caller, looked: bool = False) -> Inode:
-        """The directory, where *name* may be made in it."""
-        directory = self._searched(ws, parent, name, caller)
+    @staticmethod
+    def _check_free(ws: WriteSet, directory: Inode, place: Place, name: bytes, caller: Caller) -> None:
+        """Whether *name* may be made at *place* of *directory*."""
         checked_name(name)
         if directory.nlink == 0:
             raise os_error(errno.ENOENT, name, reason="the directory was removed")
-        if not looked and directories.find(ws, directory, name, self.salt) is not None:
+        if place.ino:
             raise os_error(errno.EEXIST, name)
-        require_access(ws, directory, caller, access.WRITE)
-        return directory
+        if not caller.privileged:
+            require_access(ws, directory, caller, access.WRITE)
 
-    def _insert(self, ws: WriteSet, directory: Inode, name: bytes, inode: Inode) -> int:
-        key = directories.insert(ws, directory.ino, name, inode.ino, inode.kind, self.salt)
-        self._stamp(ws, directory.ino, name)
-        return key
-
-    def _stamp(self, ws: WriteSet, directory: int, name: bytes) -> None:
-        """An entry of *directory* changed."""
-        edited = ws.edit(directory)
-        edited.mtime_ns = edited.ctime_ns = ws.now_ns
-        ws.events.append(Event(directory, name))
+    @staticmethod
+    def _insert(ws: WriteSet, parent: int, place: Place, name: bytes, inode: Inode) -> None:
+        """A new name of *inode*, which is being edited."""
+        directory = ws.edit(parent)
+        kind = inode.mode & _KIND
+        links.add(inode, parent, directories.insert(ws, directory, place, name, inode.ino, kind))
+        if kind == _DIRECTORY:
+            directory.nlink += 1
+        _stamp(ws, directory, name)
 
     # -- removal -------------------------------------------------------------------------------------------
 
     def unlink(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> None:
         """Remove a name that is not a directory's."""
-        directory, (key, ino, _) = self._victim(ws, parent, name, caller)
-        victim = ws.inode(ino)
-        access.require_removal(directory, victim, caller)
-        if victim.kind == _DIRECTORY:
+        place, victim = self._victim(ws, parent, name, caller)
+        if victim.mode & _KIND == _DIRECTORY:
             raise os_error(errno.EISDIR, name)
-        directories.remove(ws, parent, name, self.salt)
-        self._stamp(ws, parent, name)
-        self._unname(ws, ino, parent, key)
+        self._remove(ws, parent, place, name, victim)
 
     def rmdir(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> None:
         """Remove an empty directory."""
@@ -192,49 +194,52 @@ class Namespace:
             raise os_error(errno.EINVAL, name)
         if name == b"..":
             raise os_error(errno.ENOTEMPTY, name)
-        directory, (key, ino, _) = self._victim(ws, parent, name, caller)
-        victim = ws.inode(ino)
-        access.require_removal(directory, victim, caller)
+        place, victim = self._victim(ws, parent, name, caller)
         require_directory(victim, name)
         if not directories.is_empty(victim):
             raise os_error(errno.ENOTEMPTY, name)
-        directories.remove(ws, parent, name, self.salt)
-        self._stamp(ws, parent, name)
-        self._unname(ws, ino, parent, key)
+        self._remove(ws, parent, place, name, victim)
 
-    def _victim(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[Inode, tuple[int, int, int]]:
-        directory = self._searched(ws, parent, name, caller)
+    def _victim(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[Place, Inode]:
+        directory, place = self.look(ws, parent, name, caller)
         if name in (b".", b".."):
             raise os_error(errno.EISDIR, name)
         checked_name(name)
-        found = directories.find(ws, directory, name, self.salt)
-        if found is None:
+        if not place.ino:
             raise os_error(errno.ENOENT, name)
-        require_access(ws, directory, caller, access.WRITE)
-        return directory, found
+        if not caller.privileged:
+            require_access(ws, directory, caller, access.WRITE)
+        victim = ws.inode(place.ino)
+        access.require_removal(directory, victim, caller)
+        return place, victim
 
-    def _unname(self, ws: WriteSet, ino: int, parent: int, key: int) -> None:
-        """An entry that named *ino* is gone from *parent*."""
-        inode = ws.edit(ino)
-        links.remove(inode, parent, key)
-        inode.ctime_ns = ws.now_ns
-        if inode.kind == _DIRECTORY:
-            inode.nlink = 0
-            ws.edit(parent).nlink -= 1
-        else:
-            inode.nlink -= 1
-        if inode.kind in (_DIRECTORY, _SYMLINK):
-            ws.raises_epoch = True
+    def _remove(self, ws: WriteSet, parent: int, place: Place, name: bytes, victim: Inode) -> None:
+        directory = ws.edit(parent)
+        directories.remove(ws, directory, place)
+        _stamp(ws, directory, name)
+        self._unname(ws, victim, directory, place.key)
+
+    def _unname(self, ws: WriteSet, inode: Inode, directory: Inode, key: int) -> None:
+        """An entry that named *inode* is gone from *directory*, which is being edited."""
+        ino, kind = inode.ino, inode.mode & _KIND
+        if kind == _DIRECTORY:
+            directory.nlink -= 1
+        if kind != _FILE:
+            ws.raises_epoch = ws.raises_epoch or kind in (_DIRECTORY, _SYMLINK)
         ws.events.append(Event(ino))
-        if inode.nlink == 0:
-            self.retire(ws, ino)
-
-    def retire(self, ws: WriteSet, ino: int) -> None:
-        """An inode without a name goes, or becomes an orphan while somebody has it open."""
-        if self._in_use(ino):
+        is_last = kind == _DIRECTORY or inode.nlink == 1
+        if is_last and not self._in_use(ino):
+            links.require(inode, directory.ino, key)
+            self._drop(ws, ino)
+            return
+        inode = ws.edit(ino)
+        links.remove(inode, directory.ino, key)
+        inode.ctime_ns = ws.now_ns
+        if is_last:
+            inode.nlink = 0
             orphans.add(ws, ino)
         else:
-            self._drop(ws, ino)
+            inode.nlink -= 1
 
     def reap(self, ws: WriteSet, ino: int) -> None:
         """Take away an orphan that nobody uses any more; anything else stays."""
@@ -252,34 +257,34 @@ class Namespace:
         if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
             raise os_error(errno.EINVAL, name, new_name, reason=f"rename flags {flags:#x}")
         self._check_rename_names(name, new_name, flags)
-        source = self._rename_end(ws, parent, name, caller)
-        if source is None:
+        source = self._end(ws, parent, name, caller)
+        if not source.place.ino:
             raise os_error(errno.ENOENT, name)
-        target = self._rename_end(ws, new_parent, new_name, caller)
-        if flags & RENAME_EXCHANGE and target is None:
+        target = self._end(ws, new_parent, new_name, caller)
+        if flags & RENAME_EXCHANGE and not target.place.ino:
             raise os_error(errno.ENOENT, new_name)
-        if target is not None and flags & RENAME_NOREPLACE:
+        if flags & RENAME_NOREPLACE and target.place.ino:
             raise os_error(errno.EEXIST, name, new_name)
-        moved = ws.inode(source[1])
-        replaced = None if target is None else ws.inode(target[1])
-        self._check_loop(ws, moved, replaced, parent, new_parent, (name, new_name), flags)
-        self._check_rename_access(ws, parent, new_parent, moved, caller)
+        moved = ws.inode(source.place.ino)
+        replaced = ws.inode(target.place.ino) if target.place.ino else None
+        if parent != new_parent:
+            self._check_loop(ws, moved, replaced, source, target, flags)
+        self._check_rename_access(ws, source.directory, target.directory, moved, caller)
         if replaced is not None:
             if flags & RENAME_EXCHANGE:
-                self._check_rename_access(ws, new_parent, parent, replaced, caller)
+                self._check_rename_access(ws, target.directory, source.directory, replaced, caller)
             else:
-                access.require_removal(ws.inode(new_parent), replaced, caller)
-        elif ws.inode(new_parent).nlink == 0:
+                access.require_removal(target.directory, replaced, caller)
+        elif target.directory.nlink == 0:
             raise os_error(errno.ENOENT, name, new_name, reason="the target's directory was removed")
-        if replaced is not None and replaced.ino == moved.ino:
-            return
-        if flags & RENAME_EXCHANGE:
-            assert target is not None
-            self._exchange(ws, (parent, name, *source), (new_parent, new_name, *target))
-            return
-        if replaced is not None:
-            self._check_replaceable(moved, replaced, name, new_name)
-        self._move(ws, (parent, name, *source), (new_parent, new_name), target)
+        if replaced is None:
+            self._move(ws, source, target)
+        elif replaced.ino != moved.ino:
+            if flags & RENAME_EXCHANGE:
+                self._exchange(ws, source, target)
+            else:
+                self._check_replaceable(moved, replaced, name, new_name)
+                self._move_over(ws, source, target, replaced)
 
     @staticmethod
     def _check_rename_names(name: bytes, new_name: bytes, flags: int) -> None:
@@ -288,34 +293,32 @@ class Namespace:
         if new_name in (b".", b".."):
             raise os_error(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY, name, new_name)
 
-    def _rename_end(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[int, int, int] | None:
+    def _end(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> _End:
         directory = self._searched(ws, parent, name, caller)
-        return directories.find(ws, directory, checked_name(name), self.salt)
+        return _End(directory, name, directories.look(ws, directory, checked_name(name), self.salt))
 
     @staticmethod
-    def _check_loop(
-        ws: WriteSet,
-        moved: Inode,
-        replaced: Inode | None,
-        parent: int,
-        new_parent: int,
-        names: tuple[bytes, bytes],
-        flags: int,
+    def _check_loop(ws: WriteSet, moved: Inode, replaced: Inode | None, source: _End, target: _End, flags: int) -> None:
+        if moved.kind == _DIRECTORY and links.is_ancestor(ws, moved.ino, target.directory.ino):
+            reason = "a directory cannot go into its own subtree"
+            raise os_error(errno.EINVAL, source.name, target.name, reason=reason)
+        if (
+            replaced is not None
+            and replaced.kind == _DIRECTORY
+            and links.is_ancestor(ws, replaced.ino, source.directory.ino)
+        ):
+            raise os_error(errno.EINVAL if flags & RENAME_EXCHANGE else errno.ENOTEMPTY, source.name, target.name)
+
+    @staticmethod
+    def _check_rename_access(
+        ws: WriteSet, directory: Inode, new_directory: Inode, moved: Inode, caller: Caller
     ) -> None:
-        if parent == new_parent:
-            return
-        if moved.kind == _DIRECTORY and links.is_ancestor(ws, moved.ino, new_parent):
-            raise os_error(errno.EINVAL, *names, reason="a directory cannot go into its own subtree")
-        if replaced is not None and replaced.kind == _DIRECTORY and links.is_ancestor(ws, replaced.ino, parent):
-            raise os_error(errno.EINVAL if flags & RENAME_EXCHANGE else errno.ENOTEMPTY, *names)
-
-    @staticmethod
-    def _check_rename_access(ws: WriteSet, parent: int, new_parent: int, moved: Inode, caller: Caller) -> None:
-        require_access(ws, ws.inode(parent), caller, access.WRITE)
-        require_access(ws, ws.inode(new_parent), caller, access.WRITE)
-        access.require_removal(ws.inode(parent), moved, caller)
-        if moved.kind == _DIRECTORY and parent != new_parent:
-            require_access(ws, moved, caller, access.WRITE)  # its ".." changes
+        if not caller.privileged:
+            require_access(ws, directory, caller, access.WRITE)
+            require_access(ws, new_directory, caller, access.WRITE)
+            if moved.kind == _DIRECTORY and directory.ino != new_directory.ino:
+                require_access(ws, moved, caller, access.WRITE)  # its ".." changes
+        access.require_removal(directory, moved, caller)
 
     @staticmethod
     def _check_replaceable(moved: Inode, replaced: Inode, name: bytes, new_name: bytes) -> None:
@@ -327,52 +330,69 @@ class Namespace:
         elif replaced.kind == _DIRECTORY:
             raise os_error(errno.EISDIR, name, new_name)
 
-    def _move(
-        self,
-        ws: WriteSet,
-        source: tuple[int, bytes, int, int, int],
-        target: tuple[int, bytes],
-        replaced: tuple[int, int, int] | None,
-    ) -> None:
-        parent, name, key, ino, kind = source
-        new_parent, new_name = target
-        directories.remove(ws, parent, name, self.salt)
-        if replaced is None:
-            new_key = directories.insert(ws, new_parent, new_name, ino, kind, self.salt)
-        else:
-            new_key = replaced[0]
-            directories.replace(ws, new_parent, new_name, ino, kind, self.salt)
-        self._relink(ws, ino, (parent, key), (new_parent, new_key))
-        self._stamp(ws, parent, name)
-        self._stamp(ws, new_parent, new_name)
-        if replaced is not None:
-            self._unname(ws, replaced[1], new_parent, new_key)
+    @staticmethod
+    def _move(ws: WriteSet, source: _End, target: _End) -> None:
+        """The entry at *source* becomes a new one, *target*."""
+        old = ws.edit(source.directory.ino)
+        new = ws.edit(target.directory.ino)
+        place = source.place
+        key = directories.insert(ws, new, target.place, target.name, place.ino, place.kind)
+        directories.remove(ws, old, directories.place_behind(place, target.place) if old is new else place)
+        _relink(ws, place, (old, place.key), (new, key))
+        _stamp(ws, old, source.name)
+        _stamp(ws, new, target.name)
 
-    def _exchange(
-        self, ws: WriteSet, one: tuple[int, bytes, int, int, int], other: tuple[int, bytes, int, int, int]
-    ) -> None:
-        parent, name, key, ino, kind = one
-        other_parent, other_name, other_key, other_ino, other_kind = other
-        directories.replace(ws, parent, name, other_ino, other_kind, self.salt)
-        directories.replace(ws, other_parent, other_name, ino, kind, self.salt)
-        self._relink(ws, ino, (parent, key), (other_parent, other_key))
-        self._relink(ws, other_ino, (other_parent, other_key), (parent, key))
-        self._stamp(ws, parent, name)
-        self._stamp(ws, other_parent, other_name)
+    def _move_over(self, ws: WriteSet, source: _End, target: _End, replaced: Inode) -> None:
+        """The entry *target*, which named *replaced*, takes over what *source* named."""
+        old = ws.edit(source.directory.ino)
+        new = ws.edit(target.directory.ino)
+        place, key = source.place, target.place.key
+        directories.replace(ws, new, target.place, target.name, place.ino, place.kind)
+        directories.remove(ws, old, place)
+        _relink(ws, place, (old, place.key), (new, key))
+        _stamp(ws, old, source.name)
+        _stamp(ws, new, target.name)
+        self._unname(ws, replaced, new, key)
 
     @staticmethod
-    def _relink(ws: WriteSet, ino: int, old: tuple[int, int], new: tuple[int, int]) -> None:
-        """The entry *old* of an inode became *new*; both are (directory, key)."""
-        inode = ws.edit(ino)
-        links.remove(inode, *old)
-        links.add(inode, *new)
-        inode.ctime_ns = ws.now_ns
-        if inode.kind == _DIRECTORY and old[0] != new[0]:
-            ws.edit(old[0]).nlink -= 1
-            ws.edit(new[0]).nlink += 1
-        if inode.kind in (_DIRECTORY, _SYMLINK):
-            ws.raises_epoch = True
-        ws.events.append(Event(ino))
+    def _exchange(ws: WriteSet, one: _End, other: _End) -> None:
+        """Each of two entries leads where the other did."""
+        directory = ws.edit(one.directory.ino)
+        other_directory = ws.edit(other.directory.ino)
+        directories.replace(ws, directory, one.place, one.name, other.place.ino, other.place.kind)
+        directories.replace(ws, other_directory, other.place, other.name, one.place.ino, one.place.kind)
+        _relink(ws, one.place, (directory, one.place.key), (other_directory, other.place.key))
+        _relink(ws, other.place, (other_directory, other.place.key), (directory, one.place.key))
+        _stamp(ws, directory, one.name)
+        _stamp(ws, other_directory, other.name)
+
+
+class _End(NamedTuple):
+    """One end of a rename."""
+
+    directory: Inode
+    name: bytes
+    place: Place
+
+
+def _stamp(ws: WriteSet, directory: Inode, name: bytes) -> None:
+    """An entry of *directory*, which is being edited, changed."""
+    directory.mtime_ns = directory.ctime_ns = ws.now_ns
+    ws.events.append(Event(directory.ino, name))
+
+
+def _relink(ws: WriteSet, place: Place, old: tuple[Inode, int], new: tuple[Inode, int]) -> None:
+    """The inode of *place* was named by *old*, now by *new*: directories that are being edited, and keys in them."""
+    inode = ws.edit(place.ino)
+    links.remove(inode, old[0].ino, old[1])
+    links.add(inode, new[0].ino, new[1])
+    inode.ctime_ns = ws.now_ns
+    if place.kind == _DIRECTORY:
+        old[0].nlink -= 1
+        new[0].nlink += 1
+    if place.kind in (_DIRECTORY, _SYMLINK):
+        ws.raises_epoch = True
+    ws.events.append(Event(place.ino))
 
 
 def require_directory(inode: Inode, name: bytes) -> None:

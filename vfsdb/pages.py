@@ -20,18 +20,19 @@ fill half of it, so that work at a limit does not go back and forth.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from vfsdb.errors import CorruptionError
-from vfsdb.records import FIRST_KEY, PAGE_BYTES_MAX, PAGE_LEVEL_MAX, Page
+from vfsdb.records import FIRST_KEY, PAGE_BYTES_MAX, PAGE_LEVEL_MAX, Inode, Page
 from vfsdb.writeset import WriteSet
 
 KEY_END: Final = 1 << 64  # above every key
 VALUE_BYTES_MAX: Final = 1024
-LEAF_BYTES = 2048  # of a leaf's entries: about 65 names of 15 bytes
+LEAF_BYTES = 1024  # of a leaf's entries, which every change of one rewrites: about 33 names of 15 bytes
 INNER_CHILDREN = 256
 ROOT_BYTES = 1024  # the same of a root, which every change of the inode rewrites
 ROOT_CHILDREN = 32
@@ -137,23 +138,37 @@ def _wrong_level(page_key: int, page: Page, above: int) -> CorruptionError:
 
 def put(write_set: WriteSet, ino: int, key: int, value: bytes, record_type: int, replace: bool = True) -> bool:
     """Insert *key*, or replace its value unless *replace* is False; whether it is new. *record_type*: of the pages."""
-    assert len(value) <= VALUE_BYTES_MAX
     page_key, leaf = leaf_of(write_set, write_set.inode(ino).root, key)
     index = bisect_left(leaf.keys, key)
-    is_new = index == len(leaf.keys) or leaf.keys[index] != key
-    if not is_new and not replace:
-        return False
-    root = write_set.edit(ino).root
-    leaf = write_set.edit_page(page_key) if page_key else root
-    if is_new:
-        leaf.keys.insert(index, key)
-        leaf.values.insert(index, value)
-    else:
-        leaf.values[index] = value
+    if index == len(leaf.keys) or leaf.keys[index] != key:
+        insert_at(write_set, write_set.edit(ino), page_key, index, key, value, record_type)
+        return True
+    if replace:
+        replace_at(write_set, write_set.edit(ino), page_key, index, value, record_type)
+    return False
+
+
+def insert_at(
+    write_set: WriteSet, inode: Inode, page_key: int, index: int, key: int, value: bytes, record_type: int
+) -> None:
+    """Insert *key*, which belongs at *index* of the leaf *page_key* (as `leaf_of` has it). *inode* is being edited."""
+    assert len(value) <= VALUE_BYTES_MAX
+    leaf = write_set.edit_page(page_key) if page_key else inode.own_root()
+    leaf.keys.insert(index, key)
+    leaf.values.insert(index, value)
+    leaf.value_bytes += len(value)
     if _is_over(leaf, page_key == 0):
-        at_end = index == len(leaf.keys) - 1
-        _grow(write_set, root, _path(write_set, root, key), leaf, record_type, at_end)
-    return is_new
+        _grow_leaf(write_set, inode.own_root(), leaf, index, record_type)
+
+
+def replace_at(write_set: WriteSet, inode: Inode, page_key: int, index: int, value: bytes, record_type: int) -> None:
+    """Exchange the value at *index* of the leaf *page_key*."""
+    assert len(value) <= VALUE_BYTES_MAX
+    leaf = write_set.edit_page(page_key) if page_key else inode.own_root()
+    leaf.value_bytes += len(value) - len(leaf.values[index])
+    leaf.values[index] = value
+    if _is_over(leaf, page_key == 0):
+        _grow_leaf(write_set, inode.own_root(), leaf, index, record_type)
 
 
 def remove(write_set: WriteSet, ino: int, key: int) -> bytes:
@@ -162,13 +177,31 @@ def remove(write_set: WriteSet, ino: int, key: int) -> bytes:
     index = bisect_left(leaf.keys, key)
     if index == len(leaf.keys) or leaf.keys[index] != key:
         raise KeyError(key)
-    root = write_set.edit(ino).root
-    leaf = write_set.edit_page(page_key) if page_key else root
-    del leaf.keys[index]
+    return remove_at(write_set, write_set.edit(ino), page_key, index)
+
+
+def remove_at(write_set: WriteSet, inode: Inode, page_key: int, index: int) -> bytes:
+    """Take away what is at *index* of the leaf *page_key*; its value. *inode* is being edited."""
+    leaf = write_set.edit_page(page_key) if page_key else inode.own_root()
+    key = leaf.keys.pop(index)
     value = leaf.values.pop(index)
+    leaf.value_bytes -= len(value)
     if page_key and _is_small(leaf):
+        root = inode.own_root()
         _shrink(write_set, root, _path(write_set, root, key), page_key, leaf)
     return value
+
+
+def has_room(leaf: Page, page_key: int, value_size: int) -> bool:
+    """Whether the leaf *page_key* takes one value of *value_size* bytes more as it is."""
+    count = len(leaf.keys) + 1
+    size = count * _ENTRY_BYTES + leaf.value_bytes + value_size
+    return size <= (LEAF_BYTES if page_key else ROOT_BYTES) or count == 1
+
+
+def _grow_leaf(write_set: WriteSet, root: Page, leaf: Page, index: int, record_type: int) -> None:
+    at_end = index == len(leaf.keys) - 1
+    _grow(write_set, root, _path(write_set, root, leaf.keys[index]), leaf, record_type, at_end)
 
 
 def replace_range(
@@ -179,7 +212,7 @@ def replace_range(
     Each leaf of the range is changed once; a range in one leaf costs as much as a `put`.
     """
     assert all(len(value) <= VALUE_BYTES_MAX for _, value in entries)
-    root = write_set.edit(ino).root
+    root = write_set.edit(ino).own_root()
     taken = 0
     while start < stop:
         page_key, leaf = leaf_of(write_set, root, start)
@@ -192,8 +225,9 @@ def replace_range(
             if page_key:
                 leaf = write_set.edit_page(page_key)
             at_end = end == len(leaf.keys)
-            leaf.keys[first:end] = [key for key, _ in new]
+            leaf.keys[first:end] = array("Q", [key for key, _ in new])
             leaf.values[first:end] = [value for _, value in new]
+            leaf.value_bytes = len(b"".join(leaf.values))
             if _is_over(leaf, page_key == 0):
                 _grow(write_set, root, path, leaf, record_type, at_end)
             else:
@@ -240,7 +274,7 @@ def _size(page: Page) -> int:
     """What the limits bound: bytes of a leaf, children of an inner page."""
     if page.level:
         return len(page.keys)
-    return len(page.keys) * _ENTRY_BYTES + len(b"".join(page.values))
+    return len(page.keys) * _ENTRY_BYTES + page.value_bytes
 
 
 def _limit(level: int, is_root: bool) -> int:
@@ -250,7 +284,10 @@ def _limit(level: int, is_root: bool) -> int:
 
 
 def _is_over(page: Page, is_root: bool) -> bool:
-    return _size(page) > _limit(page.level, is_root) and len(page.keys) > 1
+    count = len(page.keys)
+    if page.level:
+        return count > (ROOT_CHILDREN if is_root else INNER_CHILDREN)
+    return count * _ENTRY_BYTES + page.value_bytes > (ROOT_BYTES if is_root else LEAF_BYTES) and count > 1
 
 
 def _is_small(page: Page) -> bool:
@@ -268,7 +305,7 @@ def _grow(write_set: WriteSet, root: Page, path: list[_Step], page: Page, record
         behind = step.taken + 1
         if not step.taken:
             parent.keys[0] = parts[0].keys[0]  # nobody looks at it, but it must stay below the others
-        parent.keys[behind:behind] = [part.keys[0] for part in parts[1:]]
+        parent.keys[behind:behind] = array("Q", [part.keys[0] for part in parts[1:]])
         parent.children[behind:behind] = [write_set.add_page(part, record_type) for part in parts[1:]]
         page = parent
     while page is root and _is_over(root, True):
@@ -306,6 +343,7 @@ def _cuts_full(offsets: list[int], limit: int) -> list[int]:
 
 def _become(page: Page, other: Page) -> None:
     page.level, page.keys, page.values, page.children = other.level, other.keys, other.values, other.children
+    page.value_bytes = other.value_bytes
 
 
 def _shrink(write_set: WriteSet, root: Page, path: list[_Step], page_key: int, page: Page) -> None:
@@ -342,8 +380,11 @@ def _join(write_set: WriteSet, parent: Page, left: int) -> bool:
     if (_size(one) + _size(other)) * 4 > _limit(one.level, False) * 3:
         return False
     joined = write_set.edit_page(parent.children[left])
-    joined.keys += [parent.keys[left + 1], *other.keys[1:]] if one.level else other.keys
+    joined.keys += other.keys
+    if one.level:  # the first key of an inner page is not looked at in its own place
+        joined.keys[-len(other.keys)] = parent.keys[left + 1]
     joined.values += other.values
+    joined.value_bytes += other.value_bytes
     joined.children += other.children
     write_set.drop_page(parent.children[left + 1])
     return True
@@ -368,6 +409,8 @@ def _check(write_set: WriteSet, page: Page, name: str, lower: int, upper: int, i
     largest = _ENTRY_BYTES + max(map(len, page.values)) if page.values else 0
     if _is_over(page, is_root) and _size(page) - largest > _limit(page.level, is_root):
         yield f"{name}: {_size(page)} is over the limit {_limit(page.level, is_root)}"
+    if page.value_bytes != len(b"".join(page.values)):
+        yield f"{name}: values of {page.value_bytes} bytes, by its own count"
     if len(page.values if page.level == 0 else page.children) != len(keys):
         yield f"{name}: another number of keys than of what they stand for"
     for index, (key, (first, end)) in enumerate(zip(page.children, pairwise([lower, *keys[1:], upper]), strict=False)):

@@ -39,7 +39,7 @@ from vfsdb.records import (
 
 Record = Inode | Page | FreePage | dict[bytes, bytes] | Counters | Superblock
 CACHE_BYTES: Final = 32 << 20
-_FACTOR, _FIXED = 6, 700  # memory of a decoded record, by its encoded bytes: an estimate
+_FACTOR, _FIXED = 3, 700  # memory of a decoded record, by its encoded bytes: an estimate
 
 
 class _Absent:
@@ -109,6 +109,8 @@ class State:
         Held for a moment by commits, and by readers for each operation that must fit to something else in memory.
     shown : Moment
         What new readers read.
+    young : dict[int, Record]
+        The younger half of the cache: right for a moment that was the newest before and after the look.
     """
 
     def __init__(self, load: Callable[[int], bytes | None], cache_bytes: int = CACHE_BYTES) -> None:
@@ -117,7 +119,7 @@ class State:
         self._newest = self.shown
         self._load = load
         self._half = cache_bytes // 2
-        self._young: dict[int, Record] = {}
+        self.young: dict[int, Record] = {}
         self._old: dict[int, Record] = {}
         self._costs: dict[int, int] = {}  # of those in `_young`
         self._costs_of_old: dict[int, int] = {}
@@ -125,6 +127,10 @@ class State:
 
     def get(self, key: int, moment: Moment) -> Record | None:
         """The record under *key* at *moment*, None where there was none. StaleBlockError where it is gone."""
+        if moment.replaced is None:  # short cut for most: asked before and after, as below
+            record = self.young.get(key)
+            if record is not None and moment.replaced is None:
+                return record
         while True:
             at = moment
             while at.replaced is not None:
@@ -132,7 +138,7 @@ class State:
                 if found is not None:
                     return None if found is ABSENT else found
                 at = at.following
-            record = self._young.get(key)
+            record = self.young.get(key)
             if record is None:
                 record = self._find(key, at)
             if at.replaced is None:
@@ -157,23 +163,16 @@ class State:
     def _keep(self, key: int, record: Record, cost: int) -> None:
         self._cost += cost - self._costs.get(key, 0)
         if self._cost > self._half:
-            self._old, self._costs_of_old = self._young, self._costs
-            self._young, self._costs, self._cost = {}, {}, cost
-        self._young[key] = record
+            self._old, self._costs_of_old = self.young, self._costs
+            self.young, self._costs, self._cost = {}, {}, cost
+        self.young[key] = record
         self._costs[key] = cost
-
-    def record_type(self, key: int) -> int:
-        """The type byte of a stored record."""
-        data = self._load(key)
-        if data is None:
-            raise CorruptionError(f"metadata record {key} is missing")
-        return codecs.record_type(data, key)
 
     @property
     def cached(self) -> tuple[int, int]:
         """Records in the cache, and what they are taken to cost in bytes."""
         with self.lock:
-            return len(self._young.keys() | self._old.keys()), self._cost + sum(self._costs_of_old.values())
+            return len(self.young.keys() | self._old.keys()), self._cost + sum(self._costs_of_old.values())
 
     # -- changes, by one thread at a time ---------------------------------------------------------------------
 
@@ -184,13 +183,23 @@ class State:
             self._newest = before.following = Moment()
             before.replaced = replaced
 
-    def show(self, records: Mapping[int, tuple[Record, int]], gone: list[int]) -> None:
-        """The published commit was made: *records* with their encoded sizes are new. The lock is held."""
-        for key in gone:
-            self._young.pop(key, None)
-            self._old.pop(key, None)
-        for key, (record, size) in records.items():
-            self._keep(key, record, size * _FACTOR + _FIXED)
+    def show(self, records: Mapping[int, Any], stored: Mapping[int, bytes]) -> None:
+        """The published commit was made: *records* are new, *stored* so, or ABSENT. The lock is held."""
+        young, costs, total = self.young, self._costs, self._cost
+        for key, record in records.items():
+            if record is ABSENT:
+                young.pop(key, None)
+                self._old.pop(key, None)
+                total -= costs.pop(key, 0)
+            else:
+                cost = len(stored[key]) * _FACTOR + _FIXED
+                total += cost - costs.get(key, 0)
+                young[key] = record
+                costs[key] = cost
+        self._cost = total
+        if total > self._half:
+            self._old, self._costs_of_old = young, costs
+            self.young, self._costs, self._cost = {}, {}, 0
         self.shown = self._newest
 
     def take_back(self) -> None:
@@ -201,7 +210,7 @@ class State:
     def forget(self) -> None:
         """The store shows another state: earlier moments are gone."""
         with self.lock:
-            self._young, self._old, self._costs, self._costs_of_old = {}, {}, {}, {}
+            self.young, self._old, self._costs, self._costs_of_old = {}, {}, {}, {}
             self._cost = 0
             self.publish(_MovedOn())
             self.shown = self._newest

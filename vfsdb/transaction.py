@@ -22,14 +22,9 @@ from vfsdb.errors import CorruptionError, os_error
 from vfsdb.interface import Event
 from vfsdb.records import Counters, FreePage, Inode, Page
 from vfsdb.state import ABSENT, Moment, Record, State
-from vfsdb.writeset import BlockRun
+from vfsdb.writeset import BlockRun, NeedsSavepoint
 
-_COARSE: Final = getattr(time, "CLOCK_REALTIME_COARSE", None)
-
-
-def coarse_time_ns() -> int:
-    """The real time, to a few milliseconds where the system has such a clock: the stamp of an operation."""
-    return time.time_ns() if _COARSE is None else time.clock_gettime_ns(_COARSE)
+coarse_time_ns: Final = time.time_ns  # the stamp of an operation, in ns
 
 
 class Ground(Protocol):
@@ -63,6 +58,10 @@ class Transaction:
         What it changed, by key.
     originals : dict[int, Record or ABSENT]
         What stood there before, as far as this transaction saw.
+    is_bare : bool
+        An operation runs in it without a savepoint of its own.
+    touched : bool
+        Something was changed since that began.
     """
 
     __slots__ = (
@@ -71,6 +70,7 @@ class Transaction:
         "_parent",
         "_state",
         "events",
+        "is_bare",
         "mine",
         "now_ns",
         "originals",
@@ -78,46 +78,70 @@ class Transaction:
         "put_runs",
         "raises_epoch",
         "reads",
-        "types",
+        "touched",
     )
 
     def __init__(self, committed: Ground, parent: Transaction | None = None) -> None:
         self._committed = committed
         self._parent = parent
-        self._state = committed.state
-        self._moment: Moment = committed.state.shown if parent is None else parent._moment
+        self._state = state = committed.state
+        self._moment: Moment = state.shown if parent is None else parent._moment
         self.mine: dict[int, Any] = {}
         self.originals: dict[int, Any] = {}
-        self.types: dict[int, int] = {}  # record types of the pages it made
         self.own_counters: Counters | None = None
         self.put_runs: list[BlockRun] = []
         self.reads: set[int] | None = set() if committed.concurrent else None
         self.now_ns = coarse_time_ns()
         self.events: list[Event] = []
         self.raises_epoch = False
+        self.is_bare = False
+        self.touched = False
+
+    def begin_bare(self) -> None:
+        """An operation begins that changes nothing before it can fail no more, or calls `protect`."""
+        self.now_ns = coarse_time_ns()
+        self.is_bare = True
+        self.touched = False
+
+    def protect(self) -> None:
+        """What follows may fail after its first change."""
+        if self.is_bare:
+            raise NeedsSavepoint
 
     # -- records of any kind -----------------------------------------------------------------------------------
 
-    def _find(self, key: int) -> Record | None:
-        """The record as this transaction sees it; None where there is none."""
-        level: Transaction | None = self
-        while level is not None:
-            found = level.mine.get(key)
+    def _find(self, key: int) -> Any:
+        """The record as this transaction sees it; None or ABSENT where there is none."""
+        found = self.mine.get(key)
+        return self._below(key) if found is None else found
+
+    def _below(self, key: int) -> Any:
+        """The record as it was before this transaction; None or ABSENT where there was none."""
+        around = self._parent
+        while around is not None:
+            found = around.mine.get(key)
             if found is not None:
-                return None if found is ABSENT else found
-            level = level._parent
+                return found
+            around = around._parent
         if self.reads is not None:
             self.reads.add(key)
-        return self._state.get(key, self._moment)
+        moment = self._moment
+        if moment.replaced is None:  # short cut for most, as in `State.get`
+            recent = self._state.young.get(key)
+            if recent is not None and moment.replaced is None:
+                return recent
+        return self._state.get(key, moment)
 
     def _change(self, key: int, record: Any, before: Any) -> None:
+        self.touched = True
         self.mine[key] = record
-        if key not in self.originals:
-            self.originals[key] = before
+        self.originals.setdefault(key, before)
 
     def _add(self, key: int, record: Record) -> None:
         assert self.mine.get(key, ABSENT) is ABSENT, f"key {key} is in use"
-        self._change(key, record, ABSENT)
+        self.touched = True
+        self.mine[key] = record
+        self.originals.setdefault(key, ABSENT)
 
     def _drop(self, key: int, record: Record) -> None:
         self._change(key, ABSENT, record)
@@ -126,9 +150,11 @@ class Transaction:
 
     def inode(self, ino: int) -> Inode:
         """The inode. ESTALE where there is none."""
-        found = self._find(ino)
+        found = self.mine.get(ino)
+        if found is None:
+            found = self._below(ino)
         if type(found) is not Inode:
-            raise os_error(errno.ESTALE, reason=f"inode {ino} is gone")
+            raise _gone(ino)
         return found
 
     def exists(self, ino: int) -> bool:
@@ -137,19 +163,23 @@ class Transaction:
 
     def edit(self, ino: int) -> Inode:
         """The inode, to be changed."""
+        self.touched = True
         found = self.mine.get(ino)
         if type(found) is Inode:
             return found
-        original = self.inode(ino)
-        made = original.copy()
-        self._change(ino, made, original)
+        original = self._below(ino) if found is None else found
+        if type(original) is not Inode:
+            raise _gone(ino)
+        self.mine[ino] = made = original.copy()
+        self.originals.setdefault(ino, original)
         return made
 
     def add_inode(self, inode: Inode) -> None:
         """A new inode; its generation is the version that the commit will have at least."""
         inode.generation = self._committed.version + 1
+        counters = self.own_counters or self.counters()
+        counters.inodes += 1
         self._add(inode.ino, inode)
-        self.counters().inodes += 1
 
     def drop_inode(self, ino: int) -> None:
         """The record goes, its key becomes free."""
@@ -161,26 +191,31 @@ class Transaction:
 
     def page(self, key: int) -> Page:
         """A tree page."""
-        found = self._find(key)
+        found = self.mine.get(key)
+        if found is None:
+            found = self._below(key)
         if type(found) is not Page:
             raise _wrong(key, found, "tree page")
         return found
 
     def edit_page(self, key: int) -> Page:
         """The page, to be changed."""
+        self.touched = True
         found = self.mine.get(key)
         if type(found) is Page:
             return found
-        original = self.page(key)
-        made = original.copy()
-        self._change(key, made, original)
+        original = self._below(key) if found is None else found
+        if type(original) is not Page:
+            raise _wrong(key, original, "tree page")
+        self.mine[key] = made = original.copy()
+        self.originals.setdefault(key, original)
         return made
 
     def add_page(self, page: Page, record_type: int) -> int:
         """A new page; its key."""
         key = self.new_key()
         self._add(key, page)
-        self.types[key] = record_type
+        page.record_type = record_type
         return key
 
     def drop_page(self, key: int) -> None:
@@ -213,6 +248,7 @@ class Transaction:
 
     def counters(self) -> Counters:
         """To be changed."""
+        self.touched = True
         found = self.own_counters
         if found is None:
             parent = self._parent
@@ -228,6 +264,7 @@ class Transaction:
 
     def edit_free_page(self, key: int) -> FreePage:
         """The page, to be changed."""
+        self.touched = True
         found = self.mine.get(key)
         if type(found) is FreePage:
             return found
@@ -246,7 +283,14 @@ class Transaction:
 
     def new_key(self) -> int:
         """A metadata key nobody has. OutOfKeysError."""
-        return freelist.new_key(self, self._committed.stores.metadata.key_max)
+        counters = self.own_counters or self.counters()
+        self.touched = True
+        key_max = self._committed.stores.metadata.key_max
+        if counters.keys_head or counters.next_key > key_max:
+            self.protect()  # a page is read, which may be damaged, or there is no key left
+            return freelist.new_key(self, key_max)
+        counters.next_key = key = counters.next_key + 1
+        return key - 1
 
     # -- blocks ------------------------------------------------------------------------------------------------
 
@@ -314,7 +358,6 @@ class Transaction:
         for key, original in self.originals.items():
             if key not in parent.originals:
                 parent.originals[key] = original
-        parent.types |= self.types
         parent.put_runs += self.put_runs
         parent.events += self.events
         parent.raises_epoch |= self.raises_epoch
@@ -347,8 +390,13 @@ class Reader(Transaction):
         """What it reads."""
         return self._moment
 
-    def _find(self, key: int) -> Record | None:
-        return self._state.get(key, self._moment)
+    def _below(self, key: int) -> Any:
+        moment = self._moment
+        if moment.replaced is None:
+            recent = self._state.young.get(key)
+            if recent is not None and moment.replaced is None:
+                return recent
+        return self._state.get(key, moment)
 
     def _change(self, key: int, record: Any, before: Any) -> None:
         raise AssertionError(f"key {key} is changed by what only reads")
@@ -370,8 +418,12 @@ def _damaged(key: int, error: StaleBlockError) -> CorruptionError:
     return CorruptionError(f"block {key} is not the one that the newest map names: {error}")
 
 
+def _gone(ino: int) -> OSError:
+    return os_error(errno.ESTALE, reason=f"inode {ino} is gone")
+
+
 def _wrong(key: int, found: object, expected: str) -> CorruptionError:
-    what = "is missing" if found is None else f"is a {type(found).__name__}"
+    what = "is missing" if found is None or found is ABSENT else f"is a {type(found).__name__}"
     return CorruptionError(f"metadata record {key} {what}, expected a {expected}")
 
 

@@ -18,6 +18,10 @@ class BlockRun(NamedTuple):
     birth: int
 
 
+class NeedsSavepoint(Exception):
+    """Nothing was changed yet: the operation is to be run again in a savepoint. See `WriteSet.protect`."""
+
+
 class WriteSet(Protocol):
     """Reads see the own writes; nothing is visible to others, or stored, before the commit.
 
@@ -28,6 +32,9 @@ class WriteSet(Protocol):
     now_ns: int  # one stamp an operation, of the coarse real-time clock
     events: list[Event]  # what observers are told after the commit; those of a savepoint go with it
     raises_epoch: bool  # whether the commit changes what a resolved directory path may mean
+
+    def protect(self) -> None:
+        """What follows may fail after its first change, which comes later. `NeedsSavepoint` where there is none."""
 
     def inode(self, ino: int) -> Inode:
         """The inode. ESTALE where there is none, CorruptionError for damage."""

@@ -139,7 +139,7 @@ class _Walk:
                 self.names.setdefault(entry.ino, []).append((ino, entry.offset))
                 continue
             subdirectories += 1
-            if target.parents != [(ino, entry.offset)]:
+            if target.parents != ((ino, entry.offset),):
                 yield f"directory {entry.ino} has the parents {target.parents}, it is in {ino} at {entry.offset}"
             yield from self._directory(entry.ino, ino)
         if directory.size != count:

@@ -69,7 +69,7 @@ def inodes(draw: st.DrawFn) -> Inode:
         draw(U32),
         draw(NAMES),
         draw(NAMES),
-        draw(st.lists(st.tuples(U32, U64), max_size=3)),
+        tuple(draw(st.lists(st.tuples(U32, U64), max_size=3))),
         draw(ATTRIBUTES),
         draw(U32),
     )
@@ -252,9 +252,9 @@ def test_superblock_of_something_else_or_with_unknown_features_is_a_format_error
 def test_page_that_breaks_an_invariant_is_damage(change: str) -> None:
     page = Page(1, [0, 7], [], [20, 21])
     if change == "order":
-        page.keys = [7, 0]
+        page = Page(1, [7, 0], [], [20, 21])
     elif change == "twice":
-        page.keys = [7, 7]
+        page = Page(1, [7, 7], [], [20, 21])
     elif change == "empty":
         page = Page()
     elif change == "level":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -322,4 +323,69 @@ def test_an_orphan_that_could_not_be_removed_is_removed_later(monkeypatch: pytes
             fs.release(handle)
     fs.release(new_file(fs, b"g")[1])
     assert not fs.committed.reader().exists(ino)
+    invariants.check(fs.committed)
+
+
+def interrupted(at: int, call: Callable[[], object]) -> bool:
+    """Run *call* with an interrupt at the call number *at* of a Python function in it; whether it came so far."""
+    left = at
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal left
+        left -= event == "call"
+        if not left and event == "call":
+            raise KeyboardInterrupt
+
+    sys.setprofile(count)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def tree_of(fs: InodeFileSystem) -> dict[bytes, bytes]:
+    return {name: fs.read_file(fs.lookup(ROOT, name).st_ino) for name in fs.list_names(ROOT)}
+
+
+@pytest.mark.parametrize("name", [b"new", b"old"])
+def test_an_interrupt_at_any_call_of_an_operation_in_a_transaction_leaves_no_half(name: bytes) -> None:
+    fs = in_memory()
+    at, came, outcomes = 0, True, set()
+    while came:
+        at += 1
+        fs.write_file(ROOT, b"old", b"1")
+        try:
+            with fs.transaction():
+                fs.write_file(ROOT, b"before", b"")
+                came = interrupted(at, lambda: fs.write_file(ROOT, name, b"2"))
+                fs.write_file(ROOT, b"behind", b"")
+        except OSError as error:
+            outcomes.add(error.errno)
+            assert came
+            assert tree_of(fs) == {b"old": b"1"}
+        else:
+            without = {b"before": b"", b"old": b"1", b"behind": b""}
+            assert tree_of(fs) in ([without, {**without, name: b"2"}] if came else [{**without, name: b"2"}])
+            outcomes.add(0)
+        invariants.check(fs.committed)
+        for done in fs.list_names(ROOT):
+            fs.unlink(ROOT, done)
+    assert outcomes == ({errno.EIO, 0} if name == b"new" else {0}) and at > 20
+
+
+def test_an_operation_without_savepoint_that_is_refused_leaves_the_transaction_as_it_was() -> None:
+    fs = in_memory()
+    with fs.transaction():
+        fs.write_file(ROOT, b"f", b"1")
+        with refused(errno.EEXIST):
+            fs.write_file(ROOT, b"f", b"2", exclusive=True)
+        with refused(errno.EINVAL):
+            fs.write_file(ROOT, b"a/b", b"2")
+        with refused(errno.EEXIST):
+            fs.mkdir(ROOT, b"f")
+        fs.mkdir(ROOT, b"d")
+    assert {*fs.list_names(ROOT)} == {b"f", b"d"} and fs.read_file(fs.lookup(ROOT, b"f").st_ino) == b"1"
     invariants.check(fs.committed)

@@ -25,7 +25,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "reference" / "vfsdb-form
 TIME_NS = 1_700_000_000_000_000_000
 SALT = bytes(range(1, 9))
 TYPES = {int: "int", str: "str", bytes: "bin", list: "array", type(None): "nil"}
-INODE_FIELDS = [field.name for field in fields(Inode)][1:]
+INODE_FIELDS = [field.name for field in fields(Inode) if field.compare][1:]
 COMMON = INODE_FIELDS[: INODE_FIELDS.index("block_size")]
 
 
@@ -41,18 +41,18 @@ def root() -> Inode:
 
 def file() -> Inode:
     made = Inode(16, 0o100644, 1000, 1000, 1, 5, **times(), generation=2, owner="ann", group="staff")
-    made.parents = [(1, directories.name_hash(b"a", SALT))]
+    made.parents = ((1, directories.name_hash(b"a", SALT)),)
     made.xattrs, made.block_size, made.inline = {b"user.x": b"1"}, 65536, b"hello"
     return made
 
 
 def symlink() -> Inode:
-    parents = [(1, directories.name_hash(b"b", SALT))]
+    parents = ((1, directories.name_hash(b"b", SALT)),)
     return Inode(17, 0o120777, 1000, 1000, 1, 2, **times(), generation=3, parents=parents, target=b"/a")
 
 
 def fifo() -> Inode:
-    parents = [(1, directories.name_hash(b"c", SALT))]
+    parents = ((1, directories.name_hash(b"c", SALT)),)
     return Inode(18, 0o010600, 1000, 1000, 1, 0, **times(), generation=4, parents=parents)
 
 

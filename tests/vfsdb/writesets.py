@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 from collections.abc import Sequence
 
@@ -45,7 +46,7 @@ class MemoryWriteSet:
             if key not in self.stored:
                 raise CorruptionError(f"no record under the key {key}")
             value = self._decode(key, self.stored[key])
-            self.shared[key] = value, value.copy()
+            self.shared[key] = value, copy.deepcopy(value)
         return self.shared[key][0]
 
     def _decode(self, key: int, data: bytes) -> Record:
@@ -100,6 +101,9 @@ class MemoryWriteSet:
         return self.stored.keys() | self.edited.keys()
 
     # -- WriteSet
+
+    def protect(self) -> None:
+        """Nothing of it is ever taken back."""
 
     def inode(self, ino: int) -> Inode:
         if ino not in self.keys_in_use:
