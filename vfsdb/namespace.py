@@ -34,6 +34,7 @@ from vfsdb.writeset import WriteSet
 
 LINKS_MAX: Final = 65000
 TARGET_BYTES_MAX: Final = 4095
+_KEYS_OF_SPLITS: Final = 64  # more than the splits of all pages above an entry take
 _DIRECTORY: Final = stat_bits.S_IFDIR
 _SYMLINK: Final = stat_bits.S_IFLNK
 _FILE: Final = stat_bits.S_IFREG
@@ -98,7 +99,7 @@ class Namespace:
         """As `make`, where `look` has been."""
         self._check_free(ws, directory, place, name, caller)
         if not place.has_room:
-            ws.protect()
+            ws.protect(keys=_KEYS_OF_SPLITS)
         made = self.new_inode(ws, directory, mode, caller)
         self._insert(ws, directory.ino, place, name, made)
         return made

@@ -103,10 +103,15 @@ class Transaction:
         self.is_bare = True
         self.touched = False
 
-    def protect(self) -> None:
-        """What follows may fail after its first change."""
-        if self.is_bare:
+    def protect(self, keys: int = 0) -> None:
+        """What follows may fail after its first change; with *keys*: unless there are so many at hand."""
+        if self.is_bare and not (keys and self._has_keys(keys)):
             raise NeedsSavepoint
+
+    def _has_keys(self, count: int) -> bool:
+        """Whether *count* keys can be had without reading anything."""
+        counters = self.own_counters or self.counters()
+        return not counters.keys_head and counters.next_key + count <= self._committed.stores.metadata.key_max
 
     # -- records of any kind -----------------------------------------------------------------------------------
 

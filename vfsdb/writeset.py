@@ -33,8 +33,11 @@ class WriteSet(Protocol):
     events: list[Event]  # what observers are told after the commit; those of a savepoint go with it
     raises_epoch: bool  # whether the commit changes what a resolved directory path may mean
 
-    def protect(self) -> None:
-        """What follows may fail after its first change, which comes later. `NeedsSavepoint` where there is none."""
+    def protect(self, keys: int = 0) -> None:
+        """What follows may fail after its first change, which comes later. `NeedsSavepoint` where there is none.
+
+        *keys*: only if there are not so many metadata keys at hand.
+        """
 
     def inode(self, ino: int) -> Inode:
         """The inode. ESTALE where there is none, CorruptionError for damage."""

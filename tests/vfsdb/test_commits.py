@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from ourdb.testing import MemoryStorage
 from tests.vfsdb import invariants
 from tests.vfsdb.contract.support import refused
+from vfsdb import pages
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
 from vfsdb.database import Stores
@@ -351,16 +353,19 @@ def tree_of(fs: InodeFileSystem) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("name", [b"new", b"old"])
-def test_an_interrupt_at_any_call_of_an_operation_in_a_transaction_leaves_no_half(name: bytes) -> None:
-    fs = in_memory()
+def test_an_interrupt_at_any_call_of_an_operation_in_a_transaction_leaves_no_half(
+    name: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "ROOT_BYTES", 50)  # the third name makes another page
     at, came, outcomes = 0, True, set()
     while came:
         at += 1
+        fs = in_memory()  # a new one has no free keys, for which an operation wants a savepoint
         fs.write_file(ROOT, b"old", b"1")
         try:
             with fs.transaction():
                 fs.write_file(ROOT, b"before", b"")
-                came = interrupted(at, lambda: fs.write_file(ROOT, name, b"2"))
+                came = interrupted(at, partial(fs.write_file, ROOT, name, b"2"))
                 fs.write_file(ROOT, b"behind", b"")
         except OSError as error:
             outcomes.add(error.errno)
@@ -371,8 +376,6 @@ def test_an_interrupt_at_any_call_of_an_operation_in_a_transaction_leaves_no_hal
             assert tree_of(fs) in ([without, {**without, name: b"2"}] if came else [{**without, name: b"2"}])
             outcomes.add(0)
         invariants.check(fs.committed)
-        for done in fs.list_names(ROOT):
-            fs.unlink(ROOT, done)
     assert outcomes == ({errno.EIO, 0} if name == b"new" else {0}) and at > 20
 
 

@@ -359,7 +359,7 @@ def test_two_threads_never_see_half_a_commit(committed: Committed) -> None:
         if number % 10 == 0:
             made_by(committed, changing([others[number % 20]], b"x"))
             with committed.lock:
-                committed.state._young.clear()
+                committed.state.young.clear()
                 committed.state._old.clear()
     done.set()
     for thread in threads:

@@ -102,7 +102,7 @@ class MemoryWriteSet:
 
     # -- WriteSet
 
-    def protect(self) -> None:
+    def protect(self, keys: int = 0) -> None:
         """Nothing of it is ever taken back."""
 
     def inode(self, ino: int) -> Inode:
