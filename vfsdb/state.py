@@ -121,7 +121,7 @@ class State:
         self._half = cache_bytes // 2
         self.young: dict[int, Record] = {}
         self._old: dict[int, Record] = {}
-        self._costs: dict[int, int] = {}  # of those in `_young`
+        self._costs: dict[int, int] = {}  # of those in `young`
         self._costs_of_old: dict[int, int] = {}
         self._cost = 0
 

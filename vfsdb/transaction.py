@@ -54,6 +54,8 @@ class Transaction:
     ----------
     now_ns, events, raises_epoch
         See `vfsdb.writeset.WriteSet`.
+    moment : Moment
+        The committed state that it reads.
     mine : dict[int, Record or ABSENT]
         What it changed, by key.
     originals : dict[int, Record or ABSENT]
@@ -66,12 +68,12 @@ class Transaction:
 
     __slots__ = (
         "_committed",
-        "_moment",
         "_parent",
         "_state",
         "events",
         "is_bare",
         "mine",
+        "moment",
         "now_ns",
         "originals",
         "own_counters",
@@ -85,7 +87,7 @@ class Transaction:
         self._committed = committed
         self._parent = parent
         self._state = state = committed.state
-        self._moment: Moment = state.shown if parent is None else parent._moment
+        self.moment: Moment = state.shown if parent is None else parent.moment
         self.mine: dict[int, Any] = {}
         self.originals: dict[int, Any] = {}
         self.own_counters: Counters | None = None
@@ -130,7 +132,7 @@ class Transaction:
             around = around._parent
         if self.reads is not None:
             self.reads.add(key)
-        moment = self._moment
+        moment = self.moment
         if moment.replaced is None:  # short cut for most, as in `State.get`
             recent = self._state.young.get(key)
             if recent is not None and moment.replaced is None:
@@ -390,13 +392,8 @@ class Reader(Transaction):
         super().__init__(committed)
         self.reads = None
 
-    @property
-    def moment(self) -> Moment:
-        """What it reads."""
-        return self._moment
-
     def _below(self, key: int) -> Any:
-        moment = self._moment
+        moment = self.moment
         if moment.replaced is None:
             recent = self._state.young.get(key)
             if recent is not None and moment.replaced is None:
