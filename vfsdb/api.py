@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
+import warnings
+import weakref
 from contextlib import ExitStack
 from typing import Final, Literal
 
@@ -104,6 +107,7 @@ def open(
         Nothing was changed.
     """
     mode = _mode(mode, read_only)
+    path = None if path is None else _place(path)
     check_options(block_size, inline_max, label)
     try:
         stores = open_stores(
@@ -120,7 +124,7 @@ def open(
             auto_compact=auto_compact,
         )
     except StoreBusyError as error:
-        raise StoreBusyError(_who_writes(error, path), error.filename) from error
+        raise StoreBusyError(_who_writes(error, path), error.filename) from None
     with ExitStack() as on_error:
         on_error.callback(_close, stores)
         if mode in ("c", "n") and stores.metadata.get(SUPERBLOCK_KEY) is None:
@@ -128,7 +132,8 @@ def open(
         committed = Committed(stores)
         device = _device(committed)
         if mode == "r":
-            opened = VFS(FollowingFileSystem(committed, follow=follow, atime=atime, device=device))
+            following = FollowingFileSystem(committed, follow=follow, atime=atime, device=device)
+            opened = VFS(following, shared=_Opened(following, None))
         else:
             filesystem = InodeFileSystem(
                 committed,
@@ -139,8 +144,8 @@ def open(
                 sync_seconds=sync_seconds,
             )
             on_error.callback(filesystem.close)
-            service = _serve(filesystem, os.fspath(path)) if serve and path is not None else None
-            opened = VFS(filesystem, shared=_Served(filesystem, service))
+            service = _serve(filesystem, path) if serve and path is not None else None
+            opened = VFS(filesystem, shared=_Opened(filesystem, service))
         on_error.pop_all()
     return opened
 
@@ -163,20 +168,35 @@ def _mode(mode: str, read_only: bool) -> Mode:
     return "r" if read_only else mode  # type: ignore[return-value]
 
 
+def _place(path: Path) -> str:
+    """*path* as a str. ENOENT where it is empty, ValueError for a NUL, as the ``os`` module has them."""
+    name = os.fsdecode(path)
+    if not name:
+        raise os_error(errno.ENOENT, name)
+    if "\0" in name:
+        raise ValueError("embedded null byte")
+    return name
+
+
 def _device(committed: Committed) -> int:
     """A number that tells this filesystem's inodes from those of others."""
     return int.from_bytes(committed.superblock.uuid[:4], "little")
 
 
-def _who_writes(error: StoreBusyError, path: Path | None) -> str:
+def _who_writes(error: StoreBusyError, path: str | None) -> str:
     """The lock's own words; where the process answers on its socket, what it says it is."""
     try:
-        remote = None if path is None else RemoteFileSystem(os.fspath(path))
+        remote = None if path is None else RemoteFileSystem(path)
     except OSError:  # it does not listen, or has just ended
         remote = None
     if remote is None:
         return error.problem
     remote.close()
+    if remote.pid == os.getpid():
+        return (
+            f"this process, {remote.pid}, has the filesystem open for writing already; use that VFS, which is safe for "
+            "threads, or close it first"
+        )
     return (
         f"process {remote.pid} ({remote.description}) has the filesystem open for writing; wait for it (lock_timeout), "
         "read beside it (read_only=True), or go through its socket (RemoteFileSystem)"
@@ -188,18 +208,66 @@ def _close(stores: Stores) -> None:
     stores.blocks.close()
 
 
-class _Served(Shared):
-    """What the views of a filesystem share, with the socket that serves it."""
+class _Opened(Shared):
+    """What the views of an opened filesystem share, with the socket that serves it.
+
+    One that is forgotten is closed with a ResourceWarning: when nobody has it any more, or at the end of the
+    interpreter, while its threads can still come to an end.
+    """
 
     def __init__(self, filesystem: InodeFileSystem, service: Service | None) -> None:
         super().__init__(filesystem)
+        self._filesystem = filesystem
         self._service = service
+        self._closed = False
+        _opened.add(self)
 
     def close(self) -> None:
         """End the service, then close as ever."""
+        self._closed = True
+        _opened.discard(self)
         if self._service is not None:
             self._service.close()
         super().close()
+
+    def abandon(self) -> None:
+        """In a forked child: a writer's is the parent's to close, and so are its files."""
+        super().abandon()
+        self._filesystem.abandon()
+        if not self._filesystem.read_only:
+            self._closed = True
+            self.files.clear()
+        if self._service is not None:
+            self._service.abandon()
+            self._service = None
+
+    def close_forgotten(self) -> None:
+        """Close, with a warning, unless that was done."""
+        if not self._closed:
+            warnings.warn(f"unclosed filesystem {self.fs!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_closed"):
+            self.close_forgotten()
+
+
+_opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_forgotten() -> None:
+    for shared in list(_opened):
+        shared.close_forgotten()
+
+
+def _after_fork_in_child() -> None:
+    for shared in list(_opened):
+        shared.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _serve(filesystem: FileSystem, path: str) -> Service | None:

@@ -21,6 +21,8 @@ _FILE: Final = stat_bits.S_IFREG
 _DIRECTORY: Final = stat_bits.S_IFDIR
 _SYMLINK: Final = stat_bits.S_IFLNK
 TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 63) - 1
+FLAGS_MAX: Final = 0xFFFFFFFF
+OWNER_BYTES_MAX: Final = 255
 ID_MAX: Final = 0xFFFFFFFE  # uid_t -1 means "leave it"
 _NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.")
 
@@ -102,10 +104,23 @@ def _check(ws: WriteSet, inode: Inode, changes: SetAttr, caller: Caller) -> None
     elif any(time is NOW for time in times) and not access.is_owner(inode, caller):
         require_access(ws, inode, caller, access.WRITE)
     for time in (*times, changes.ctime_ns):
-        if isinstance(time, int) and not TIME_NS_MIN <= time <= TIME_NS_MAX:
+        if time is None or time is NOW:
+            continue
+        if not isinstance(time, int):
+            raise TypeError(f"a time is an int of nanoseconds or NOW, not {type(time).__name__}")
+        if not TIME_NS_MIN <= time <= TIME_NS_MAX:
             raise os_error(errno.EOVERFLOW, reason=f"time {time} ns does not fit 64 bits")
     if changes.flags is not None or changes.owner is not None or changes.group is not None:
+        _check_words(changes)
         access.require_owner(inode, caller)
+
+
+def _check_words(changes: SetAttr) -> None:
+    if changes.flags is not None and not 0 <= changes.flags <= FLAGS_MAX:
+        raise os_error(errno.EINVAL, reason=f"flags {changes.flags:#x} do not fit 32 bits")
+    for name in (changes.owner, changes.group):
+        if name is not None and len(name.encode("utf-8", "surrogateescape")) > OWNER_BYTES_MAX:
+            raise os_error(errno.EINVAL, reason=f"a name of an owner has at most {OWNER_BYTES_MAX} bytes")
 
 
 def _time(ws: WriteSet, time: int | object) -> int:

@@ -35,6 +35,11 @@ class Caches:
         self.listings_plus: dict[int, tuple[int, tuple[tuple[DirEntry, Stat], ...]]] = {}
         self._listed = 0
 
+    def abandon(self, lock: threading.RLock) -> None:
+        """In a forked child: forget everything, under another lock."""
+        self._lock = lock
+        self.clear()
+
     def touch(self, events: Sequence[Event]) -> None:
         """A commit changed this; the state lock is held."""
         self.clock += 1

@@ -72,6 +72,7 @@ class Commits:
         self.on_unsettled: Callable[[], None] = lambda: None  # what paths mean depends on whose transaction this is
         self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
         self.closed = False
+        self.why_closed = "the filesystem was closed"
         self._collector = Collector(committed)
         self._durable = durable
         self._inline_max = committed.superblock.inline_max
@@ -88,13 +89,21 @@ class Commits:
     def check_open(self) -> None:
         """EBADF after close."""
         if self.closed:
-            raise os_error(errno.EBADF, reason="the filesystem was closed")
+            raise os_error(errno.EBADF, reason=self.why_closed)
 
     def check_writable(self) -> None:
         """EROFS, EBADF."""
         self.check_open()
         if self.read_only:
             raise os_error(errno.EROFS)
+
+    def abandon(self) -> None:
+        """In a forked child: a copy of locks that nobody here gives back, and for a writer of what is the parent's."""
+        self.lock, self._telling = threading.RLock(), threading.Lock()
+        if not self.read_only:
+            self.closed = True
+            self.why_closed = "it belongs to the parent process; open the filesystem in the child"
+            self.buffers.clear()
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -350,6 +359,7 @@ class Commits:
 
     def sync(self) -> None:
         """Every operation so far is durable on return; inside a transaction those before it, and it when it commits."""
+        self.check_open()
         self.flush()
         if self.own() is not None:
             self._syncs = True

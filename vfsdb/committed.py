@@ -264,6 +264,10 @@ class Committed:
         except (OSError, EngineError) as error:
             self._failed = error
 
+    def abandon(self) -> None:
+        """In a forked child: have a state lock of its own."""
+        self.lock = self.state.lock = threading.RLock()
+
     def close(self) -> None:
         """Close the stores: the metadata, which may still sync its blocks, then these."""
         if self._syncing is not None:

@@ -38,6 +38,7 @@ from vfsdb.interface import (
     Stat,
     StatFS,
 )
+from vfsdb.locks import LockTable
 from vfsdb.maintenance import FLUSH_SECONDS, SYNC_SECONDS, Maintenance
 from vfsdb.namespace import Namespace, require_access, require_directory
 from vfsdb.transaction import Transaction
@@ -48,6 +49,7 @@ _FILE: Final = stat_bits.S_IFREG
 _DEVICES: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK)
 _NODES: Final = (*_DEVICES, stat_bits.S_IFIFO, stat_bits.S_IFSOCK, _FILE)
 _REAP_AT: Final = 64
+_DEVICE_MAX: Final = (1 << 63) - 1
 
 
 class InodeFileSystem(FileSystem):
@@ -206,6 +208,8 @@ class InodeFileSystem(FileSystem):
         kind = stat_bits.S_IFMT(mode) or _FILE
         if kind not in _NODES:
             raise os_error(errno.EPERM if kind == _DIRECTORY else errno.EINVAL, name, reason=f"mode {mode:#o}")
+        if not 0 <= rdev <= _DEVICE_MAX:
+            raise os_error(errno.EINVAL, name, reason=f"device number {rdev}")
         if kind in _DEVICES and not (caller.privileged or caller.uid == 0):
             raise os_error(errno.EPERM, name, reason="only root makes devices")
 
@@ -383,7 +387,7 @@ class InodeFileSystem(FileSystem):
     def _release(self, handle: int) -> None:
         with self.commits.held():
             opened = self.files.release(handle)
-            if self.read_only or self.files.handles.in_use(opened.ino):
+            if self.read_only or self.commits.closed or self.files.handles.in_use(opened.ino):
                 return
             self._unused.append(opened.ino)
             if not self.commits.inside:
@@ -612,7 +616,16 @@ class InodeFileSystem(FileSystem):
                     self._close_writer()
             finally:
                 self._closed = self.commits.closed = True
+                self.caches.clear()  # what is closed answers nothing
                 self.committed.close()
+
+    def abandon(self) -> None:
+        """In a forked child, without the threads that had locks: a writer is the parent's (EBADF), a reader goes on."""
+        self._closed = not self.read_only
+        self.files.locks = LockTable()
+        self.commits.abandon()
+        self.committed.abandon()
+        self.caches.abandon(self.committed.lock)
 
     def _close_writer(self) -> None:
         for handle in self.files.handles.handles():

@@ -6,10 +6,13 @@ import errno
 import io
 import os
 import warnings
-from typing import Any
+from operator import index
+from typing import Any, Final
 
 from vfsdb.errors import os_error
 from vfsdb.interface import OWNER, Caller, FileSystem, SetAttr
+
+_POSITION_MAX: Final = (1 << 63) - 1
 
 
 class RawFile(io.RawIOBase):
@@ -36,6 +39,7 @@ class RawFile(io.RawIOBase):
         flags: int,
         lock_owner: int,
         caller: Caller = OWNER,
+        keep: object = None,
     ) -> None:
         self._fs = fs
         self._handle = handle
@@ -44,6 +48,7 @@ class RawFile(io.RawIOBase):
         self.mode = mode
         self._lock_owner = lock_owner
         self._caller = caller
+        self._keep = keep  # what would close the file if it went
         access = flags & os.O_ACCMODE
         self._readable = access != os.O_WRONLY
         self._writable = access != os.O_RDONLY
@@ -111,6 +116,11 @@ class RawFile(io.RawIOBase):
         """Write all of *data* at the position; in append mode at the end of the file as it is then."""
         if self.closed or not self._writable:
             self._check_writable()
+        if type(data) is not bytes:
+            data = memoryview(data)
+            if not data.c_contiguous:
+                raise BufferError("memoryview: underlying buffer is not C-contiguous")
+            data = data.cast("B")
         count = self._fs.write(self._handle, data, self._position)
         if not self._append:
             self._position += count
@@ -128,6 +138,7 @@ class RawFile(io.RawIOBase):
         """Move the position. Also os.SEEK_DATA and os.SEEK_HOLE; EINVAL before the start."""
         self._check()
         self._settle()
+        offset, whence = index(offset), index(whence)
         if whence == os.SEEK_SET:
             target = offset
         elif whence == os.SEEK_CUR:
@@ -138,6 +149,8 @@ class RawFile(io.RawIOBase):
             target = self._fs.lseek(self._handle, offset, whence)
         if target < 0:
             raise os_error(errno.EINVAL)
+        if target > _POSITION_MAX:
+            raise OverflowError(f"position {target} does not fit 64 bits")
         self._position = target
         return target
 

@@ -310,6 +310,7 @@ class Files:
 
     def _read(self, ino: int, size: int, offset: int, notes_access: bool) -> bytes:
         commits = self._commits
+        commits.check_open()
         if notes_access and size:
             self.accessed(ino)
         for _ in range(_READS_MAX):

@@ -89,6 +89,8 @@ def _directory(ino: int, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
 
 def check_options(block_size: int, inline_max: int, label: str, mode: int = 0o755) -> None:
     """EINVAL where an option is out of the range that all stores have."""
+    if not isinstance(label, str):
+        raise TypeError(f"label is a str, not {type(label).__name__}")
     low, high = codecs.BLOCK_SIZE_MIN, codecs.BLOCK_SIZE_MAX
     if not low <= block_size <= high or block_size & (block_size - 1):
         raise _invalid(f"block_size is {block_size}; it is a power of two from {low} to {high}")

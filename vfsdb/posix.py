@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from vfsdb.interface import OWNER, Caller, FileSystem
 from vfsdb.paths import StrPath
@@ -80,6 +80,9 @@ class VFS(PathOperations):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a VFS cannot be pickled; open the filesystem again where it is needed, by its path")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._fs!r} for uid {self._caller.uid}>"

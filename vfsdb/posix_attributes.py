@@ -8,11 +8,15 @@ import os
 import pwd
 import stat as stat_bits
 from collections.abc import Callable
+from operator import index
+from typing import TypeVar
 
 from vfsdb.errors import os_error
 from vfsdb.interface import NOW, SetAttr
 from vfsdb.paths import AnyPath, decode, encode
 from vfsdb.posix_base import Base, named, text
+
+T = TypeVar("T")
 
 
 class Attributes(Base):
@@ -72,7 +76,7 @@ class Attributes(Base):
 
     def access(self, path: AnyPath, mode: int, *, follow_symlinks: bool = True) -> bool:
         """Whether the caller may do all of *mode* (os.R_OK, W_OK, X_OK, F_OK), as os.access."""
-        given = text(path)
+        given, mode = text(path), index(mode)
         try:
             self._fs.access(self._ino(given, follow_symlinks), mode, self._caller)
         except OSError as error:
@@ -114,7 +118,7 @@ class Attributes(Base):
 
     def chmod(self, path: AnyPath, mode: int, *, follow_symlinks: bool = True) -> None:
         """Set the twelve permission bits."""
-        self._set(path, SetAttr(mode=mode & 0o7777), follow_symlinks)
+        self._set(path, SetAttr(mode=index(mode) & 0o7777), follow_symlinks)
 
     def chown(self, path: AnyPath, uid: int | str = -1, gid: int | str = -1, *, follow_symlinks: bool = True) -> None:
         """Set owner and group, by number or by a name that this host knows (LookupError); -1 keeps one.
@@ -136,9 +140,14 @@ class Attributes(Base):
         """Set access and modification time: *times* in seconds, or *ns* in nanoseconds; by default both to now."""
         if times is not None and ns is not None:
             raise ValueError("utime: you may specify either 'times' or 'ns' but not both")
-        if ns is None:
-            ns = None if times is None else (_nanoseconds(times[0]), _nanoseconds(times[1]))
-        atime, mtime = (NOW, NOW) if ns is None else ns
+        atime: int | object
+        mtime: int | object
+        if ns is not None:
+            atime, mtime = map(index, _pair(ns, "ns"))
+        elif times is not None:
+            atime, mtime = map(_nanoseconds, _pair(times, "times"))
+        else:
+            atime = mtime = NOW
         self._set(path, SetAttr(atime_ns=atime, mtime_ns=mtime), follow_symlinks)
 
     def truncate(self, path: AnyPath, length: int) -> None:
@@ -160,7 +169,7 @@ class Attributes(Base):
         """Value of an extended attribute; ENODATA where there is none."""
         given = text(path)
         try:
-            return self._fs.getxattr(self._ino(given, follow_symlinks), encode(attribute), self._caller)
+            return self._fs.getxattr(self._ino(given, follow_symlinks), _attribute(attribute), self._caller)
         except OSError as error:
             raise named(error, given) from None
 
@@ -171,7 +180,7 @@ class Attributes(Base):
         given = text(path)
         try:
             ino = self._ino(given, follow_symlinks)
-            self._fs.setxattr(ino, encode(attribute), bytes(value), flags, self._caller)
+            self._fs.setxattr(ino, _attribute(attribute), bytes(memoryview(value)), index(flags), self._caller)
         except OSError as error:
             raise named(error, given) from None
 
@@ -187,7 +196,7 @@ class Attributes(Base):
         """Remove an extended attribute."""
         given = text(path)
         try:
-            self._fs.removexattr(self._ino(given, follow_symlinks), encode(attribute), self._caller)
+            self._fs.removexattr(self._ino(given, follow_symlinks), _attribute(attribute), self._caller)
         except OSError as error:
             raise named(error, given) from None
 
@@ -230,6 +239,16 @@ def _number(given: int | str, number_of: Callable[[str], int], kind: str) -> tup
         return number_of(given), given
     except KeyError:
         raise LookupError(f"no such {kind}: {given!r}") from None
+
+
+def _attribute(name: str | bytes) -> bytes:
+    return encode(os.fspath(name))
+
+
+def _pair(times: tuple[T, T], name: str) -> tuple[T, T]:
+    if not isinstance(times, tuple) or len(times) != 2:
+        raise TypeError(f"utime: {name!r} must be a tuple of two numbers, access and modification time, or None")
+    return times
 
 
 def _nanoseconds(seconds: float) -> int:

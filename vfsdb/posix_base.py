@@ -33,6 +33,10 @@ class Shared:
         with self._lock:
             self.files.add(file)
 
+    def abandon(self) -> None:
+        """In a forked child: have a lock of its own."""
+        self._lock = threading.Lock()
+
     def close(self) -> None:
         """Close every file that is still open, then the filesystem."""
         with self._lock:

@@ -109,7 +109,9 @@ class Files(Base):
                 handle = fs.open(found.st_ino, plan.flags, caller)
         except OSError as error:
             raise named(error, path) from None
-        return RawFile(fs, handle, found.st_ino, path, plan.raw_mode, plan.flags, self._shared.lock_owner, caller)
+        return RawFile(
+            fs, handle, found.st_ino, path, plan.raw_mode, plan.flags, self._shared.lock_owner, caller, self._shared
+        )
 
     def _create(self, path: str | bytes, mode: int, flags: int, block_size: int = 0) -> tuple[Stat, int]:
         """Make or open a file: a symbolic link that the path ends in is followed, but with O_EXCL."""
@@ -150,6 +152,8 @@ class Files(Base):
     def write_bytes(self, path: AnyPath, data: Data) -> int:
         """Make the file, or replace its whole content, in one atomic step; the number of bytes."""
         given = text(path)
+        if type(data) is not bytes:
+            data = _bytes_of(data)
         try:
             return self._write(given, data)
         except OSError as error:
@@ -168,7 +172,7 @@ class Files(Base):
     def append(self, path: AnyPath, data: Data | str) -> int:
         """Write at the end of a file, which is made where it is missing; the number of bytes. A str is UTF-8."""
         given = text(path)
-        raw = data.encode() if isinstance(data, str) else data
+        raw = data.encode() if isinstance(data, str) else _bytes_of(data)
         try:
             _, handle = self._create(given, _NEW_MODE, os.O_WRONLY | os.O_APPEND)
             try:
@@ -202,6 +206,12 @@ class Files(Base):
         layer.flush()
         self.write_bytes(path, raw.getvalue())
         return len(data)
+
+
+def _bytes_of(data: Data) -> bytes | memoryview:
+    """What is written for *data*. TypeError for what has no bytes."""
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
 def _file_entry(entry: Entry, flags: int = 0) -> Entry:

@@ -30,6 +30,8 @@ class Glob(Base):
         """
         if isinstance(pattern, bytes):
             return [encode(path) for path in self.glob(decode(pattern))]
+        if not isinstance(pattern, str):
+            raise TypeError(f"a pattern is a str or bytes, not {type(pattern).__name__}")
         absolute, parts, only_directories = parts_of(pattern)
         if not parts:
             return ["/"] if absolute else []

@@ -317,7 +317,7 @@ class Names(Base):
 
     def _real(self, path: bytes, strict: bool) -> bytes:
         """As os.path.realpath: links not yet resolved are marked, and met again are a loop."""
-        if strict:
+        if strict or b"\0" in path:
             checked(path)
         done, todo = b"/", components(path)[::-1]
         resolved: dict[bytes, bytes | None] = {}

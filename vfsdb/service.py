@@ -50,11 +50,10 @@ class Service:
                 return
             self._closed = True
             connections = list(self._connections)
-        if os.getpid() == self._hello[1]:
-            try:
-                os.unlink(os.path.join(self._store, SOCKET_NAME))
-            except FileNotFoundError:
-                pass  # the store was removed
+        try:
+            os.unlink(os.path.join(self._store, SOCKET_NAME))
+        except FileNotFoundError:
+            pass  # the store was removed
         for connection in (self._socket, *connections):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -62,6 +61,14 @@ class Service:
                 if error.errno not in (errno.ENOTCONN, errno.EBADF):
                     raise
         self._socket.close()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def abandon(self) -> None:
+        """In a forked child: give its copies of the sockets back; the parent goes on with its own."""
+        self._closed = True
+        for connection in (self._socket, *self._connections):
+            connection.close()
 
     def _accept(self) -> None:
         while True:

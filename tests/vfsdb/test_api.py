@@ -1,10 +1,13 @@
 """Opening a filesystem: what is made, what is refused and with which words, who may be beside whom."""
 
 import errno
+import gc
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,14 +175,36 @@ def test_creation_that_was_interrupted_is_taken_up(
         assert fs.listdir("/") == []
 
 
+def test_paths_that_are_none(store: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        vfsdb.open("")
+    with pytest.raises(ValueError, match="null byte"):
+        vfsdb.open("a\0b")
+    with vfsdb.open(os.fsencode(store)) as fs:  # type: ignore[arg-type]
+        assert fs.read_text("/file") == "content"
+
+
 # one writer, many readers
+
+KEEP = "import sys, vfsdb\nfs = vfsdb.open(sys.argv[1])\nprint(flush=True)\nsys.stdin.read()\nfs.close()"
+
+
+@contextmanager
+def writer_elsewhere(store: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", KEEP, str(store), "keep it open"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        yield process
+        process.communicate(b"")
 
 
 def test_second_writer_is_told_who_the_first_is(store: Path) -> None:
-    with vfsdb.open(store), pytest.raises(vfsdb.StoreBusyError) as raised:
+    with vfsdb.open(store), pytest.raises(vfsdb.StoreBusyError, match=r"this process, .*close it first"):
         vfsdb.open(store)
-    assert f"process {os.getpid()} (" in str(raised.value)
-    assert "pytest" in str(raised.value)
+    with writer_elsewhere(store) as process, pytest.raises(vfsdb.StoreBusyError) as raised:
+        vfsdb.open(store)
+    assert f"process {process.pid} (" in str(raised.value)
+    assert "keep it open" in str(raised.value)
     with vfsdb.open(store, serve=False), pytest.raises(vfsdb.StoreBusyError) as raised:
         vfsdb.open(store)
     assert f"process {os.getpid()} " in str(raised.value)
@@ -294,3 +319,123 @@ def test_writer_killed_in_another_process_leaves_a_store_that_opens(store: Path)
         remote = vfsdb.RemoteFileSystem(str(store))
         assert remote.pid == os.getpid()
         remote.close()
+
+
+# the end, wanted or not
+
+
+def test_closed_filesystem_answers_nothing(store: Path) -> None:
+    fs = vfsdb.open(store)
+    fs.stat("/file"), fs.listdir("/"), fs.list_stats("/")
+    fs.close()
+    for act in (
+        lambda: fs.stat("/file"),
+        lambda: fs.listdir("/"),
+        lambda: fs.list_stats("/"),
+        lambda: fs.read_bytes("/file"),
+        lambda: fs.write_bytes("/file", b""),
+        lambda: fs.sync(),
+    ):
+        with pytest.raises(OSError, match="the filesystem was closed") as raised:
+            act()
+        assert raised.value.errno == errno.EBADF
+
+
+def test_forgotten_filesystem_is_closed_with_a_warning(store: Path) -> None:
+    with pytest.warns(ResourceWarning, match="unclosed filesystem"):
+        vfsdb.open(store).write_text("/file", "new")
+    with vfsdb.open(store) as fs:
+        assert fs.read_text("/file") == "new"
+
+
+def test_open_file_keeps_its_filesystem(store: Path) -> None:
+    file = vfsdb.open(store).open("/file", "r+")
+    gc.collect()
+    assert file.read() == "content"
+    file.write(" and more")
+    file.close()
+    with pytest.warns(ResourceWarning, match="unclosed filesystem"):
+        del file
+    with vfsdb.open(store) as fs:
+        assert fs.read_text("/file") == "content and more"
+
+
+def test_what_was_written_is_there_when_the_interpreter_ends_without_close(store: Path) -> None:
+    script = """
+import os, sys, vfsdb
+fs = vfsdb.open(sys.argv[1])
+ino, handle = fs.filesystem.create(1, b"handle", 0o644, os.O_WRONLY)
+fs.filesystem.write(handle, b"in the filesystem's buffer", 0)
+file = fs.open("/text", "w")
+file.write("in the file object's buffer")
+"""
+    ended = subprocess.run([sys.executable, "-X", "dev", "-c", script, str(store)], cwd=ROOT, capture_output=True)
+    assert ended.returncode == 0
+    assert b"ResourceWarning: unclosed filesystem" in ended.stderr
+    with vfsdb.open(store) as fs:
+        assert fs.read_text("/handle") == "in the filesystem's buffer"
+        assert fs.read_text("/text") == "in the file object's buffer"
+
+
+def test_forked_child_is_told_to_open_its_own_and_disturbs_nobody(store: Path) -> None:
+    """The child is forked while another thread has the writer lock."""
+    script = """
+import os, sys, threading, vfsdb
+fs = vfsdb.open(sys.argv[1])
+file = fs.open("/file", "r+")
+assert file.read() == "content"
+inside, forked = threading.Event(), threading.Event()
+
+def hold():
+    with fs.transaction():
+        fs.write_text("/held", "x")
+        inside.set()
+        forked.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    for act in (lambda: fs.write_text("/file", "child"), lambda: fs.stat("/file"), lambda: fs.read_text("/file")):
+        try:
+            act()
+        except OSError as error:
+            assert "open the filesystem in the child" in str(error), error
+        else:
+            raise AssertionError("the child used it")
+    with vfsdb.open(sys.argv[1], read_only=True) as own:
+        assert own.read_text("/file") == "content"
+    file.close()
+    fs.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+forked.set()
+thread.join()
+file.write(", and the parent's")
+file.close()
+assert vfsdb.VFS(vfsdb.RemoteFileSystem(sys.argv[1])).read_text("/held") == "x"
+fs.close()
+"""
+    ended = subprocess.run([sys.executable, "-c", script, str(store)], cwd=ROOT, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    with vfsdb.open(store) as fs:
+        assert fs.read_text("/file") == "content, and the parent's"
+
+
+def test_reader_works_on_in_a_forked_child(store: Path) -> None:
+    script = """
+import os, sys, vfsdb
+with vfsdb.open(sys.argv[1], read_only=True) as fs:
+    file = fs.open("/file")
+    child = os.fork()
+    assert (fs.read_text("/file"), file.read()) == ("content", "content")
+    assert not child or os.waitpid(child, 0)[1] == 0
+"""
+    ended = subprocess.run([sys.executable, "-c", script, str(store)], cwd=ROOT, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_filesystem_is_not_pickled(store: Path) -> None:
+    with vfsdb.open(store, read_only=True) as fs, pytest.raises(TypeError, match="open the filesystem again"):
+        pickle.dumps(fs)

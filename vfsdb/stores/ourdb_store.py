@@ -10,7 +10,7 @@ import os
 from typing import Any, Literal, NamedTuple
 
 from ourdb import OurDB
-from vfsdb.database import Stores
+from vfsdb.database import LimitExceeded, Stores
 from vfsdb.errors import FormatError, PartnerError, os_error
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
 from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
@@ -156,8 +156,11 @@ def _is_empty(place: _Place) -> bool:
 
 
 def _opened(place: _Place, mode: Mode, options: dict[str, Any]) -> OurDB:
-    with vfsdb_errors(place.path):
-        return OurDB(place.path, mode, storage=place.storage, **options)
+    try:
+        with vfsdb_errors(place.path):
+            return OurDB(place.path, mode, storage=place.storage, **options)
+    except LimitExceeded as error:  # an option is out of its range
+        raise os_error(errno.EINVAL, place.path, reason=str(error)) from None
 
 
 def _pair(metadata: OurdbMetadataStore, blocks: OurdbBlockStore) -> None:
