@@ -73,7 +73,7 @@ class Commits:
         self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
         self.closed = False
         self.why_closed = "the filesystem was closed"
-        self._collector = Collector(committed)
+        self.collector = Collector(committed)
         self._durable = durable
         self._inline_max = committed.superblock.inline_max
         self._after = after
@@ -267,7 +267,7 @@ class Commits:
 
         if transaction.changed:
             self.committed.commit(transaction, shown)
-            self._collector.step()
+            self.collector.step()
             if self._observers:
                 self._told.append(transaction.events)
 

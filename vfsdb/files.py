@@ -19,7 +19,7 @@ from vfsdb import access, attributes, content, copying, flushing, holes, xattrs
 from vfsdb.caches import Caches
 from vfsdb.commits import BUFFERED_BYTES_MAX, Commits
 from vfsdb.database import StaleBlockError
-from vfsdb.errors import CorruptionError, os_error
+from vfsdb.errors import os_error
 from vfsdb.handles import Handles, OpenFile
 from vfsdb.interface import (
     FALLOC_KEEP_SIZE,
@@ -45,7 +45,7 @@ _ACCESS_TIMES_MAX: Final = 1 << 16
 _SMALL_READ: Final = 1 << 16
 _NOT_READABLE: Final = os.O_WRONLY  # the lowest bit of the access mode; both bits never are
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
-_READS_MAX: Final = 8  # how often a read begins again because its blocks were replaced meanwhile
+_READS_MAX: Final = 3  # how often a read is tried that lets others move on; then it holds them up
 BLOCK_BYTES_MIN, BLOCK_BYTES_MAX = 4096, 4 << 20
 
 
@@ -119,7 +119,7 @@ class Files:
         now = coarse_time_ns()
         if inode is None:
             # Inside a transaction the inode may be one that nobody else sees yet.
-            inode = (self._commits.own() or self._commits.committed.reader()).inode(ino)
+            inode = self._commits.read(lambda ws: ws.inode(ino))
         last = self._accessed.get(ino, 0) or inode.atime_ns
         if last <= inode.mtime_ns or last <= inode.ctime_ns or now - last > _DAY_NS or self._atime == "strictatime":
             if len(self._accessed) >= _ACCESS_TIMES_MAX:
@@ -246,8 +246,8 @@ class Files:
         ino, commits = opened.ino, self._commits
         if not commits.levels and ino not in commits.buffers and not commits.closed:  # short cut for most reads
             reader = commits.committed.reader()
-            inode = reader.inode(ino)
             try:
+                inode = reader.inode(ino)
                 data = content.read(reader, inode, None, size, offset)
             except StaleBlockError:
                 return self._read(ino, size, offset, notes_access)
@@ -262,8 +262,8 @@ class Files:
             opened, commits = self.handles.opened.get(handle), self._commits
             if opened is not None and len(target) > _SMALL_READ and self._is_plain(opened):
                 reader = commits.committed.reader()
-                inode = reader.inode(opened.ino)
                 try:
+                    inode = reader.inode(opened.ino)
                     size = content.read_into(reader, inode, target, offset)
                 except StaleBlockError:
                     pass  # the long way reads again
@@ -294,9 +294,11 @@ class Files:
         if size < 0:
             size = FILE_BYTES_MAX
         if not commits.levels and ino not in commits.buffers and not commits.closed:  # short cut for small files
-            reader = commits.committed.reader()
-            inode = reader.inode(ino)
-            inline = inode.inline
+            try:
+                inode = commits.committed.reader().inode(ino)
+                inline = inode.inline
+            except StaleBlockError:
+                inline = None  # moved on in between: the long way reads again
             if inline is not None and inode.nlink and caller.privileged:
                 self.accessed(ino, inode)
                 return inline[offset : offset + size]
@@ -328,7 +330,7 @@ class Files:
                 return content.read(reader, reader.inode(ino), None, size, offset)
             except StaleBlockError:
                 commits.committed.refresh()
-        raise CorruptionError(f"inode {ino}: its blocks near offset {offset} are not those its map was written for")
+        return commits.committed.read(lambda ws: content.read(ws, ws.inode(ino), None, size, offset))
 
     def seek(self, handle: int, offset: int, whence: int) -> int:
         """os.SEEK_DATA and os.SEEK_HOLE."""

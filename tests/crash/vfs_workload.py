@@ -4,7 +4,8 @@ Prints ``START n`` before step n and ``ACK n`` when step n and all before it are
 (``--ack sync``, the default) or committed (``--ack process``: safe from a killed process). With ``--resume``
 it goes on where the filesystem is. ``--readers N`` starts processes that follow the filesystem and check that all
 they ever see is the tree after some step, never an older one than before. ``--background``: the filesystem flushes
-and syncs by itself, as often as it can.
+and syncs by itself, as often as it can. Exit status 3: all steps were taken, but a store met a full disk: a
+checkpoint, its reserve, or the removal of freed blocks had to wait.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ourdb.reserve import RESERVE_NAME
 from tests.crash import vfs_story as story
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
@@ -37,26 +39,53 @@ def say(text: str) -> None:
     os.write(1, text.encode() + b"\n")
 
 
-def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> None:
-    """Take steps *first* to *count*, in one process."""
+class Waiting:
+    """Whether a filesystem had to put something off, as it does on a full disk."""
+
+    def __init__(self, fs: InodeFileSystem) -> None:
+        stores: Any = fs.committed.stores
+        self._fs = fs
+        self._cores = [store._db._core for store in (stores.metadata, stores.blocks)]
+        self._places = [os.path.join(store.path, RESERVE_NAME) for store in (stores.metadata, stores.blocks)]
+        self._reserves = self._numbers()
+
+    def _numbers(self) -> list[int]:
+        """The inodes of the space that the stores set aside; None of it is 0."""
+        return [os.stat(place).st_ino if os.path.exists(place) else 0 for place in self._places]
+
+    def look(self) -> bool:
+        """What waits now, or ever had to."""
+        fs = self._fs
+        waits = fs.commits.collector.postponed is not None or fs.background_error is not None
+        waits |= any(core.checkpoint_problem for core in self._cores)
+        return waits or (not fs.commits.closed and self._numbers() != self._reserves)
+
+
+def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> bool:
+    """Take steps *first* to *count*, in one process; whether something had to wait (`Waiting`)."""
     session = story.Session(story.open_filesystem(path, **options))
+    waiting, waited = Waiting(session.fs), False
     for step in story.steps(kind, count):
         if step.number < first:
             continue
         for action in step.before:
             if action == "reopen":
                 session.fs.close()
+                waited |= waiting.look()
                 session = story.Session(story.open_filesystem(path, **options))
+                waiting = Waiting(session.fs)
             else:
                 session.act(action)
             if action in ("sync", "reopen") and ack == "sync":
                 say(f"ACK {step.number - 1}")
         say(f"START {step.number}")
         session.perform(step.operation)
+        waited |= waiting.look()
         if ack == "process" and step.operation[0] not in BUFFERED:
             say(f"ACK {step.number}")
     session.fs.close()
     say(f"ACK {count}")
+    return waited | waiting.look()
 
 
 def follow(kind: str, path: str, count: int) -> None:
@@ -150,13 +179,13 @@ def main() -> int:
     command = [sys.executable, __file__, chosen.kind, chosen.dir, "--count", str(chosen.count), "--follow"]
     readers = [subprocess.Popen(command) for _ in range(chosen.readers)]
     try:
-        run(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
+        waited = run(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
     finally:
         failed = [reader.poll() for reader in readers if reader.poll() is not None]
         for reader in readers:
             reader.send_signal(signal.SIGKILL)
             reader.wait()
-    return 1 if failed else 0
+    return 1 if failed else 3 if waited else 0
 
 
 if __name__ == "__main__":
