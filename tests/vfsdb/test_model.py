@@ -38,7 +38,7 @@ from vfsdb.testing import Fault, faulty_stores
 LONG_AGO: Final = 1_500_000_000 * 10**9  # times that a call sets lie before it, those of the clock behind
 SIZES = (0, 1, 63, 64, 65, 1000, 4095, 4096, 4097, 9000, 20000)
 OFFSETS = (0, 0, 1, 60, 64, 4000, 4096, 5000, 8192, 40000)
-NAMES = (b"a", b"b", b"c", b"\xff\xfe", b"x" * 255, b"y" * 256)
+NAMES = (b"a", b"b", b"c", b"a", b"b", b"c", b"\xff\xfe", b"x" * 255, b"y" * 256)
 ROOTED = os.geteuid() == 0
 NOFOLLOW = os.O_NOFOLLOW
 
@@ -159,7 +159,18 @@ class FilesystemMachine(RuleBasedStateMachine):
             stores = faulty_stores(stores, faults)
         self.fs = InodeFileSystem(Committed(stores), **self.options)
         self.past = [self.host_tree()]
-        self.agree()
+        self.populate()
+
+    def populate(self) -> None:
+        """Something to begin with: two directories, files of several sizes, links, and two of the files open."""
+        for path in (b"d", b"d/e"):
+            self.both(lambda path=path: os.mkdir(self.at(path)), lambda path=path: self.fs.mkdir(*self.entry(path)))
+        for path, size in ((b"a", 10), (b"b", 5000), (b"d/a", 20000), (b"d/e/b", 4096)):
+            self._write_file(path, self.bytes_of(size))
+        self._symlink(b"d/c")
+        self._link(b"b", b"d/b")
+        self._open(b"b", os.O_RDWR)
+        self._open(b"d/a", os.O_RDWR | os.O_APPEND)
 
     def open_ourdb(self, mode: Any = "c") -> Stores:
         small: dict[str, Any] = {}
@@ -281,7 +292,8 @@ class FilesystemMachine(RuleBasedStateMachine):
     def new_path(self, data: st.DataObject) -> bytes:
         """A name, new or not, in a directory; now and then below a file, or in a directory that is not there."""
         parents = [path for path in self.paths(stat.S_IFDIR) if path.count(b"/") < 2]
-        parents += [*self.paths(stat.S_IFREG)[:1], b"missing"]
+        if not data.draw(st.integers(0, 11)):
+            parents = [*self.paths(stat.S_IFREG)[:1], b"missing"]
         parent = data.draw(st.sampled_from(parents))
         name = data.draw(st.sampled_from(NAMES))
         return parent + b"/" + name if parent else name
@@ -304,8 +316,9 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), size=st.sampled_from(SIZES))
     def write_file(self, data: st.DataObject, size: int) -> None:
-        path, content = self.new_path(data), self.bytes_of(size)
+        self._write_file(self.new_path(data), self.bytes_of(size))
 
+    def _write_file(self, path: bytes, content: bytes) -> None:
         def of_host() -> None:
             file = os.open(self.at(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NOFOLLOW, 0o644)
             os.write(file, content)
@@ -315,13 +328,17 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def symlink(self, data: st.DataObject) -> None:
-        path = self.new_path(data)
+        self._symlink(self.new_path(data))
+
+    def _symlink(self, path: bytes) -> None:
         target = b"nowhere/%d" % len(path)
         self.both(lambda: os.symlink(target, self.at(path)), lambda: self.fs.symlink(*self.entry(path), target))
 
     @rule(data=st.data())
     def link(self, data: st.DataObject) -> None:
-        source, target = self.any_path(data), self.new_path(data)
+        self._link(self.any_path(data), self.new_path(data))
+
+    def _link(self, source: bytes, target: bytes) -> None:
         self.both(
             lambda: os.link(self.at(source), self.at(target), follow_symlinks=False),
             lambda: self.fs.link(self.ino(source), *self.entry(target)),
@@ -413,16 +430,15 @@ class FilesystemMachine(RuleBasedStateMachine):
         flags = mode | more | make
         if mode == os.O_RDONLY and more == os.O_TRUNC:
             flags = mode | make  # POSIX leaves it undefined
-        if len(self.slots) >= 4:
-            return
+        if len(self.slots) < 4 and (make or mode != os.O_RDONLY or not os.path.isdir(self.at(path))):
+            self._open(path, flags)  # O_RDONLY: open(2) opens directories, too
 
+    def _open(self, path: bytes, flags: int) -> None:
         def of_fs() -> int:
-            if make:
+            if flags & os.O_CREAT:
                 return self.fs.create(*self.entry(path), 0o644, flags)[1]
             return self.fs.open(self.ino(path), flags)
 
-        if not make and mode == os.O_RDONLY and os.path.isdir(self.at(path)):
-            return  # open(2) opens directories, too
         handle = self.both(lambda: os.open(self.at(path), flags | NOFOLLOW, 0o644), of_fs)
         if handle is not None:
             self.serial += 1
