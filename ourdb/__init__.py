@@ -29,7 +29,7 @@ from ourdb.errors import (
 )
 from ourdb.leases import ReaderInfo
 from ourdb.manifest import Retention
-from ourdb.position import Change, Commit, Pin, Position, Record, Version
+from ourdb.position import Change, Commit, Head, Pin, Position, Record, Version
 from ourdb.snapshot import SnapshotInfo
 from ourdb.statistics import SegmentStats, Stats
 from ourdb.store import OurDB, open
@@ -47,6 +47,7 @@ __all__ = [
     "Finding",
     "ForkedError",
     "FormatVersionError",
+    "Head",
     "InvalidArgumentError",
     "LimitError",
     "ModeError",

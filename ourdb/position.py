@@ -40,6 +40,16 @@ class Record(NamedTuple):
     codec: str
 
 
+class Head(NamedTuple):
+    """What the log says of a value without it; *length*: bytes as stored; time as of `Record`."""
+
+    key: int
+    length: int
+    sequence: int
+    epoch: int
+    time_ns: int
+
+
 class Version(NamedTuple):
     """One version of a key; ``value`` is None where the version is a deletion."""
 

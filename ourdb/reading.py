@@ -15,7 +15,7 @@ from ourdb.follow import Follower
 from ourdb.format import slot_is_live
 from ourdb.handle import Handle
 from ourdb.manifest import Manifest
-from ourdb.position import Position, Record
+from ourdb.position import Head, Position, Record
 from ourdb.state import State, checked_key
 from ourdb.view import KEY_END, View, record_of
 
@@ -141,6 +141,28 @@ class Reading(Handle, Mapping[int, bytes]):
         return self._stable(read)  # type: ignore[no-any-return]
 
     # ---- many keys ----
+
+    def get_heads(self, keys: Iterable[int]) -> list[Head | None]:
+        """What the log says of the values of *keys*, in their order; None where there is none. About 3 us each.
+
+        The values are not read, so their checksums are not compared. CorruptionError where the index and the log
+        disagree.
+        """
+        wanted, core = [checked_key(key) for key in keys], self._opened()
+
+        def read(state: State) -> list[Head | None]:
+            epoch_of, record = core.manifest.epoch_of, state.table.record
+            found: list[Head | None] = []
+            for key, slot in zip(wanted, map(state.slot, wanted), strict=True):
+                if slot_is_live(slot):
+                    header = record(slot, key, check=False)[0]
+                    sequence = header.sequence
+                    found.append(Head(key, header.length, sequence, epoch_of(sequence), header.time_ns))
+                else:
+                    found.append(None)
+            return found
+
+        return self._stable(read)  # type: ignore[no-any-return]
 
     def get_many(self, keys: Iterable[int], default: Any = None) -> list[Any]:
         """Values of *keys* in their order, all as of one moment; *default* where there is none."""

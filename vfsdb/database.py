@@ -62,6 +62,9 @@ class MetadataView(Protocol):
     def get_many(self, keys: Sequence[int]) -> list[bytes | None]:
         """`get` for each key, in order."""
 
+    def keys(self, start: int = 0) -> Iterator[int]:
+        """Keys that hold a record, ascending, from *start* on."""
+
     def close(self) -> None:
         """Give it back: what only it pinned may go."""
 
@@ -148,7 +151,7 @@ class BlockStore(Protocol):
         """The version of the metadata store on which the deletes so far rest."""
 
     def join(self, partner: bytes) -> None:
-        """Belong to the metadata store with that uuid from now on."""
+        """Belong to the metadata store with that uuid from now on. No delete so far rests on a version of it."""
 
     def holds(self, version: int) -> bool:
         """As `MetadataStore.holds`."""
@@ -167,6 +170,12 @@ class BlockStore(Protocol):
 
     def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
         """Bytes *start* to *stop* of a block, checked as a whole at its first read."""
+
+    def stats(self, keys: Sequence[int]) -> list[tuple[int, int] | None]:
+        """Birth and bytes of the block under each key, in order; None where there is none. Blocks are not read.
+
+        CorruptionError where one cannot be told.
+        """
 
     def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
         """Remove blocks; keys that hold none are passed over.

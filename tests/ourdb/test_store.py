@@ -121,6 +121,17 @@ def test_missing_key_is_a_key_error_that_says_so(db: OurDB) -> None:
     assert db.get(5, "default") == "default"
 
 
+def test_heads_tell_of_values_without_reading_them(db: OurDB) -> None:
+    db.set_many({1: b"one", 2: b"x" * 70_000, 3: b"gone"})
+    del db[3]
+    heads = db.get_heads([2, 1, 3, 9])
+    assert heads[2:] == [None, None]
+    for head, key in zip(heads[:2], (2, 1), strict=True):
+        record = db.get_record(key)
+        assert head is not None
+        assert head == (key, len(record.value), record.sequence, record.epoch, record.time_ns)
+
+
 def test_get_many_keeps_order_and_repeats(db: OurDB) -> None:
     db.set_many({1: b"one", 2: b"two"})
     assert db.get_many([2, 9, 1, 2]) == [b"two", None, b"one", b"two"]

@@ -136,6 +136,11 @@ class MemoryMetadataStore:
                 return value
         return None
 
+    def all_keys(self, start: int) -> list[int]:
+        """Keys that hold a record now, or did while a view that is open was made; ascending."""
+        with self._lock:
+            return sorted(key for key in self._records if key >= start)
+
     def forget(self, view: MemoryView) -> None:
         """A view was closed: with the last one the older versions go."""
         with self._lock:
@@ -173,6 +178,10 @@ class MemoryView:
         """`get` for each key."""
         return [self.get(key) for key in keys]
 
+    def keys(self, start: int = 0) -> Iterator[int]:
+        """Keys that hold a record, ascending."""
+        return (key for key in self._store.all_keys(start) if self.get(key) is not None)
+
     def close(self) -> None:
         """Let the older versions go."""
         self._store.forget(self)
@@ -196,6 +205,7 @@ class MemoryBlockStore:
     def join(self, partner: bytes) -> None:
         """Belong to the metadata store with that uuid."""
         self.partner = partner
+        self.needs = 0
 
     def holds(self, version: int) -> bool:
         """Whether *version* was ever given out."""
@@ -228,6 +238,11 @@ class MemoryBlockStore:
     def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
         """Part of a block."""
         return self.get(key, birth)[start:stop]
+
+    def stats(self, keys: Sequence[int]) -> list[tuple[int, int] | None]:
+        """Birth and bytes of each."""
+        found = [self._blocks.get(key) for key in keys]
+        return [None if block is None else (block[0], len(block[1])) for block in found]
 
     def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
         """Remove blocks."""

@@ -86,7 +86,7 @@ class OurdbBlockStore(OurdbSpace):
 
     def join(self, partner: bytes) -> None:
         """Belong to the metadata store with that uuid from now on."""
-        self._partner = partner
+        self._partner, self._needs = partner, 0
         self._version = version_of(self._change({self.key_max + 1: self._label()}, ()))
 
     def holds(self, version: int) -> bool:
@@ -148,6 +148,16 @@ class OurdbBlockStore(OurdbSpace):
         if isinstance(error, ourdb.RecordNotFoundError | ourdb.ConflictError):
             return StaleBlockError(f"{self.path}: key {key} holds not the block born at {position_of(birth)}: {error}")
         return translated(error, self.path)
+
+    def stats(self, keys: Sequence[int]) -> list[tuple[int, int] | None]:
+        """Birth and bytes of each."""
+        try:
+            heads = self._db.get_heads(keys)
+        except ourdb.OurDBError as error:
+            raise translated(error, self.path) from error
+        return [
+            None if head is None else (version_of(Position(head.epoch, head.sequence)), head.length) for head in heads
+        ]
 
     def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
         """Remove blocks, and write down what that rests on, in one commit."""

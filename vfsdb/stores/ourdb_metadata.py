@@ -13,7 +13,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import ourdb
@@ -223,6 +223,13 @@ class OurdbView:
         """`get` for each key."""
         try:
             return self._view.get_many(keys)
+        except ourdb.OurDBError as error:
+            raise translated(error, self._path) from error
+
+    def keys(self, start: int = 0) -> Iterator[int]:
+        """Keys that hold a record, ascending."""
+        try:
+            yield from self._view.iterate_keys(start)
         except ourdb.OurDBError as error:
             raise translated(error, self._path) from error
 

@@ -114,6 +114,18 @@ class MetadataContract:
         second.close()
         assert [store.get(key) for key in (1, 2, 3)] == [None, None, None]
 
+    def test_the_keys_of_a_view_are_those_of_its_moment(self, stores: Stores) -> None:
+        store = stores.metadata
+        store.commit({5: b"five", 6: b"six", 70_000: b"far"})
+        view = store.view()
+        store.commit({4: b"new"}, [6])
+        assert list(view.keys()) == [5, 6, 70_000]
+        assert list(view.keys(6)) == [6, 70_000]
+        view.close()
+        newer = store.view()
+        assert list(newer.keys()) == [4, 5, 70_000]
+        newer.close()
+
     def test_pins_are_the_open_views_with_what_they_need(self, stores: Stores) -> None:
         store, blocks = stores.metadata, stores.blocks
         birth = blocks.put_many(0, [b"block"])
@@ -204,6 +216,13 @@ class BlockContract:
             with pytest.raises(StaleBlockError):
                 read()
         assert store.get(2, birth + 2) == b"c"
+
+    def test_births_and_sizes_are_told_without_the_blocks(self, stores: Stores) -> None:
+        store = stores.blocks
+        birth = store.put_many(7, [b"a" * 9000, b"b" * 20])
+        store.put_many(20, [b"gone"])
+        store.delete_many([20])
+        assert store.stats([8, 7, 20, 21]) == [(birth + 1, 20), (birth, 9000), None, None]
 
     def test_keys_are_those_of_blocks_alone_in_order(self, stores: Stores) -> None:
         store = stores.blocks
