@@ -26,7 +26,7 @@ demo: $(VENV)/.vfs
 	$(RUN) tools/demo.py
 
 test: lint
-	$(RUN) -m pytest tests
+	$(RUN) -m pytest --numprocesses=auto --dist=worksteal tests
 
 check: lint
 	$(RUN) -m mypy
