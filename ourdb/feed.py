@@ -2,7 +2,8 @@
 
 Invariants
 ----------
-* Only commits at or below the durable position are served: what a feed gave out is not taken back.
+* Only commits at or below the durable position are served, so what a feed gave out is not taken back; a feed that
+  is asked for more ends at the newest commit that its handle shows.
 * Commits come whole, in log order, each once; any commit's position is where a later feed goes on.
 * A lease pins the log's segments while a feed reads them, as a reader process does.
 * A follower's commit carries the leader's position: data and position become durable together.
@@ -108,8 +109,8 @@ def _check_whole(manifest: Manifest, after: int, path: str) -> None:
 # ---- reading commits ------------------------------------------------------------------------
 
 
-def changes(core: Core, storage: Storage, since: Position | None = None) -> Iterator[Commit]:
-    """The durable commits after *since* (None: from the start), in order, up to what is durable now.
+def changes(core: Core, storage: Storage, since: Position | None = None, *, durable: bool = True) -> Iterator[Commit]:
+    """The commits after *since* (None: from the start), in order, up to what is durable (or: is there) now.
 
     One commit is in memory at a time. Starting costs up to 512 KiB of log read past the last index
     hint before *since*. The iterator pins the log's segments until it ends or is dropped.
@@ -129,20 +130,20 @@ def changes(core: Core, storage: Storage, since: Position | None = None) -> Iter
         core.refresh()
     check_position(core.manifest, position, core.sequence, storage.path)
     _check_whole(core.manifest, position.sequence, storage.path)
-    return _commits(core, storage, state, position.sequence)
+    return _commits(core, storage, state, position.sequence, durable)
 
 
-def _commits(core: Core, storage: Storage, state: State, after: int) -> Iterator[Commit]:
+def _commits(core: Core, storage: Storage, state: State, after: int, durable_only: bool) -> Iterator[Commit]:
     lease = take_lease(storage)  # pins everything until it is updated
     try:
-        durable = durable_position(core, storage).sequence
+        last = durable_position(core, storage).sequence if durable_only else core.sequence
         manifest = core.manifest  # read after the lease was taken: what it names stays
         lease.update(manifest.compactions, str(core.position))
         _check_whole(manifest, after, storage.path)
-        for entry in manifest.log if after < durable else ():
-            if entry.first <= durable and (entry.end is None or entry.last > after):
+        for entry in manifest.log if after < last else ():
+            if entry.first <= last and (entry.end is None or entry.last > after):
                 segment = _opened(storage, manifest, entry, lease)
-                yield from _commits_of(storage, segment, state, manifest.epoch_of(entry.first), after, durable)
+                yield from _commits_of(storage, segment, state, manifest.epoch_of(entry.first), after, last)
     finally:
         lease.close()
 
@@ -160,9 +161,9 @@ def _opened(storage: Storage, manifest: Manifest, entry: SegmentEntry, lease: Le
 
 
 def _commits_of(
-    storage: Storage, segment: Segment, state: State, epoch: int, after: int, durable: int
+    storage: Storage, segment: Segment, state: State, epoch: int, after: int, last: int
 ) -> Iterator[Commit]:
-    """The commits of one segment with sequences above *after*, up to *durable*."""
+    """The commits of one segment with sequences above *after*, up to *last*."""
     entry = segment.entry
     start, sequence = _start(storage, segment, after)
     batch: list[tuple[int, RecordHeader]] = []
@@ -179,7 +180,7 @@ def _commits_of(
             changed = [_change(segment, state, *record) for record in batch]
             yield Commit(Position(epoch, header.sequence), header.time_ns, tag, changed)
         batch.clear()
-        if header.sequence >= durable:
+        if header.sequence >= last:
             return
 
 

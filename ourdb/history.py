@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ourdb import feed, snapshot
@@ -84,23 +85,26 @@ class History(Reading):
         """Give a snapshot up; compaction may then free what it alone pinned. Durable on return."""
         snapshot.remove(self._writer, name)
 
-    def diff(self, a: str | None, b: str | None = None) -> Iterator[Change]:
-        """How *b* differs from *a*, key by key in order; each a snapshot's name, or None for now."""
+    def diff(self, a: str | View | None, b: str | View | None = None) -> Iterator[Change]:
+        """How *b* differs from *a*, key by key in order; each a snapshot's name, an open view, or None for now."""
         with self._side(a) as first, self._side(b) as second:
             yield from snapshot.differences(first.state, second.state)
 
-    def _side(self, name: str | None) -> View:
-        return self.view() if name is None else self.open_snapshot(name)
+    def _side(self, side: str | View | None) -> AbstractContextManager[View]:
+        if isinstance(side, View):
+            return nullcontext(side)
+        return self.view() if side is None else self.open_snapshot(side)
 
-    def changes(self, since: Position | None = None) -> Iterator[Commit]:
-        """The durable commits after *since* (None: from the start), in order.
+    def changes(self, since: Position | None = None, *, durable: bool = True) -> Iterator[Commit]:
+        """The commits after *since* (None: from the start), in order; with ``durable=False`` also those that a
+        power cut may still take back.
 
         Raises
         ------
         PositionLostError
             Compaction went over commits after *since*, or recovery cut *since* away.
         """
-        return feed.changes(self._core, self._storage, since)
+        return feed.changes(self._core, self._storage, since, durable=durable)
 
     def has_position(self, position: Position) -> bool:
         """Whether *position* is in this store's history: not past its end, nor cut away by a recovery."""

@@ -127,8 +127,7 @@ def open_view(core: Any, storage: Storage, name: str, verify: Verify, on_close: 
         state,
         entry.keys,
         position,
-        manifest.epoch_of,
-        manifest.compactions,
+        manifest,
         f"{storage.path} snapshot {name!r}",
         on_close,
     )

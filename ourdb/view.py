@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any
 
 from ourdb.codecs import codec_numbered
-from ourdb.errors import InvalidArgumentError, RecordNotFoundError, StoreClosedError
+from ourdb.errors import InvalidArgumentError, PositionLostError, RecordNotFoundError, StoreClosedError
 from ourdb.format import slot_is_live
 from ourdb.iteration import item_chunks, key_chunks
+from ourdb.manifest import Manifest
 from ourdb.position import Position, Record
 from ourdb.state import State, checked_key
 
@@ -39,18 +40,18 @@ class View(Mapping[int, bytes]):
         state: State,
         key_count: int,
         position: Position,
-        epoch_of: Callable[[int], int],
-        compactions: int,
+        manifest: Manifest,
         name: str,
         on_close: Callable[[View], None] | None = None,
     ) -> None:
         self._live: State | None = state
         self._key_count = key_count
-        self._epoch_of = epoch_of
+        self._epoch_of = manifest.epoch_of
+        self._pruned = manifest.pruned
         self._name = name
         self._on_close = on_close
         self.position = position
-        self.compactions = compactions
+        self.compactions = manifest.compactions
 
     @property
     def state(self) -> State:
@@ -111,6 +112,26 @@ class View(Mapping[int, bytes]):
         if not slot_is_live(slot):
             raise RecordNotFoundError(f"{self._name}: key {number} holds no value")
         return record_of(state, number, slot, self._epoch_of)
+
+    def get_at(self, key: int, position: Position) -> bytes | None:
+        """The value that *key* had at *position*, which this view does not lie before; None where it had none.
+
+        O(versions since then). PositionLostError where compaction took that version away, or may have.
+        """
+        state, number = self.state, checked_key(key)
+        newer = 0  # where the version after this one says that it lies; it lies elsewhere where others were dropped
+        for header, slot in state.versions(number):
+            if header.sequence <= position.sequence:
+                if newer and state.table.slot_at(newer) is None:
+                    break
+                return state.value(number, slot) if slot_is_live(slot) else None
+            newer = header.previous
+        if newer or position.sequence < self._pruned:  # a deletion may have gone with all that it deleted
+            raise PositionLostError(
+                f"{self._name}: compaction took what key {number} held at {position} away; snapshots and open views "
+                "keep what they show"
+            )
+        return None
 
     def key_chunks(self, start: int | None = None, stop: int | None = None) -> Iterator[Iterable[int]]:
         """`iterate_keys`, in chunks of at most a page of the index."""

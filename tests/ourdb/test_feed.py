@@ -120,6 +120,67 @@ def test_only_durable_commits_are_served(db: OurDB) -> None:
             assert handle.durable_position == handle.position
 
 
+def test_commits_that_are_not_durable_are_served_where_they_are_asked_for(db: OurDB) -> None:
+    fill(db)
+    newest = db.position
+    db[1] = b"visible"
+    assert list(db.changes(newest)) == []
+    assert [commit.changes for commit in db.changes(newest, durable=False)] == [[(1, b"visible")]]
+    with ourdb.open(db.path, "r") as reader:
+        db[2] = b"not seen"
+        assert [commit.changes for commit in reader.changes(newest, durable=False)] == [[(1, b"visible")]]
+        reader.refresh()
+        assert len(list(reader.changes(newest, durable=False))) == 2
+
+
+def test_view_tells_what_a_key_held_at_each_commit(db: OurDB) -> None:
+    fill(db)
+    held: dict[int, bytes] = {}
+    with db.view() as view:
+        for commit in db.changes():
+            held |= {key: value for key, value in commit.changes if value is not None}
+            for key in [key for key, value in commit.changes if value is None]:
+                del held[key]
+            assert {key: view.get_at(key, commit.position) for key in range(8)} == {
+                key: held.get(key) for key in range(8)
+            }
+
+
+def test_view_never_takes_an_older_version_for_one_that_compaction_dropped(db: OurDB) -> None:
+    db[101] = b"kept by a snapshot"
+    fill_segments(db)
+    db.snapshot("kept")
+    kept = db.position
+    db[101] = b"dropped"
+    db[102] = b"deleted"
+    middle = db.position
+    db[101] = b"newest"
+    del db[102]
+    fill_segments(db)
+    db.compact()
+    with db.view() as view:
+        assert view.get_at(101, db.position) == b"newest"
+        assert view.get_at(102, db.position) is None
+        for key, position in ((101, middle), (101, kept), (102, middle), (103, kept)):
+            with pytest.raises(PositionLostError):
+                view.get_at(key, position)
+    with db.open_snapshot("kept") as snapshot:
+        assert snapshot[101] == b"kept by a snapshot"
+
+
+def test_open_views_are_compared_as_snapshots_are(db: OurDB) -> None:
+    fill(db)
+    with db.view() as before:
+        db[6] = b"other"
+        del db[2]
+        db.compact()
+        with db.view() as after:
+            db[7] = b"behind both"
+            expected = [ourdb.Change(2, "removed"), ourdb.Change(6, "changed")]
+            assert list(db.diff(before, after)) == expected
+            assert before[2] == b"", "a view that was given is left open"
+
+
 def test_reader_serves_no_more_than_it_has_seen_and_catches_up_for_a_later_position(db: OurDB) -> None:
     fill(db)
     with ourdb.open(db.path, "r") as reader:
