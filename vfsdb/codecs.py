@@ -71,7 +71,7 @@ _TYPES: Final = {
     stat_bits.S_IFIFO: NODE,
     stat_bits.S_IFSOCK: NODE,
 }
-_COMMON: Final = (*[int] * 11, str, str, bytes, list, int)
+_COMMON: Final = (*[int] * 11, str, str, bytes, int, list, int)
 # What types the fields of an inode have: msgpack would let any field be of any.
 _SHAPES: Final = {
     FILE: {(*_COMMON, int, bytes, int, int, int, type(None)), (*_COMMON, int, type(None), int, int, int, list)},
@@ -143,14 +143,14 @@ def encode_inode(inode: Inode) -> bytes:
     """The record of an inode; its type byte follows from the mode. Cost: about 1 us, and the root page's entries."""
     mode, nlink, size, inline, block_size = inode.mode, inode.nlink, inode.size, inode.inline, inode.block_size
     generation = inode.generation
-    uid, gid, flags, xattrs_key = inode.uid, inode.gid, inode.flags, inode.xattrs_key
+    uid, gid, flags = inode.uid, inode.gid, inode.flags
+    links_key, xattrs_key, parents = inode.links_key, inode.xattrs_key, inode.parents
     blocks, block_bytes, reserved, rdev = inode.blocks, inode.block_bytes, inode.reserved_bytes, inode.rdev
     # As `_inode_fits` has it, of what is at hand anyhow.
     assert mode <= 0o177777 and 0 <= block_size <= BLOCK_SIZE_MAX and generation >= 0, inode
-    assert 0 <= mode | uid | gid | nlink | flags | xattrs_key <= KEY_MAX, inode
+    assert 0 <= mode | uid | gid | nlink | flags | links_key | xattrs_key <= KEY_MAX, inode
     assert 0 <= size | blocks | block_bytes | reserved | rdev <= SIZE_MAX, inode
-    assert inline is None or len(inline) == size, inode
-    parents = inode.parents
+    assert (inline is None or len(inline) == size) and not (links_key and parents), inode
     fields = (
         mode,
         uid,
@@ -166,6 +166,7 @@ def encode_inode(inode: Inode) -> bytes:
         inode.owner,
         inode.group,
         _PARENT.pack(*parents[0]) if len(parents) == 1 else b"".join(starmap(_PARENT.pack, parents)),
+        links_key,
         _xattr_fields(inode.xattrs) if inode.xattrs else (),
         xattrs_key,
     )
@@ -196,18 +197,18 @@ def decode_inode(data: bytes, key: int) -> Inode:
         if tuple(map(type, fields)) not in _SHAPES[of_type]:
             raise ValueError("fields are missing or of a wrong type")
         fields[13] = tuple(_PARENT.iter_unpack(fields[13]))
-        fields[14] = _xattrs_of(fields[14]) if fields[14] else {}
-        inode = Inode(key, *fields[:16])
+        fields[15] = _xattrs_of(fields[15]) if fields[15] else {}
+        inode = Inode(key, *fields[:17])
         if of_type == FILE:
-            inode.block_size, inode.inline, inode.blocks, inode.block_bytes, inode.reserved_bytes, root = fields[16:]
+            inode.block_size, inode.inline, inode.blocks, inode.block_bytes, inode.reserved_bytes, root = fields[17:]
             if root is not None:
                 inode.root = _page_of(root)
         elif of_type == DIRECTORY:
-            inode.root = _page_of(fields[16])
+            inode.root = _page_of(fields[17])
         elif of_type == SYMLINK:
-            inode.target = fields[16]
+            inode.target = fields[17]
         else:
-            inode.rdev = fields[16]
+            inode.rdev = fields[17]
         if _TYPES.get(inode.mode & _KIND) != of_type:
             raise ValueError("its mode is of another type")
         if not _inode_fits(inode):
@@ -219,7 +220,7 @@ def decode_inode(data: bytes, key: int) -> Inode:
 
 def _inode_fits(inode: Inode) -> bool:
     """Whether each number is in its range, and what is said twice agrees."""
-    small = inode.mode | inode.uid | inode.gid | inode.nlink | inode.flags | inode.xattrs_key
+    small = inode.mode | inode.uid | inode.gid | inode.nlink | inode.flags | inode.links_key | inode.xattrs_key
     large = inode.size | inode.blocks | inode.block_bytes | inode.reserved_bytes | inode.rdev
     return (  # a number that is negative, or above all ones, shows in the bits of all
         0 <= small <= KEY_MAX
@@ -228,6 +229,7 @@ def _inode_fits(inode: Inode) -> bool:
         and 0 <= inode.block_size <= BLOCK_SIZE_MAX
         and inode.generation >= 0
         and (inode.inline is None or len(inode.inline) == inode.size)
+        and not (inode.links_key and inode.parents)
         and (not stat_bits.S_ISLNK(inode.mode) or len(inode.target) == inode.size > 0)
     )
 
@@ -236,7 +238,7 @@ def _inode_fits(inode: Inode) -> bool:
 
 
 def encode_page(page: Page, of_type: int) -> bytes:
-    """The record of a page, at most `PAGE_BYTES_MAX` bytes. *of_type*: DIRECTORY_PAGE or MAP_PAGE."""
+    """The record of a page, at most `PAGE_BYTES_MAX` bytes. *of_type*: DIRECTORY_PAGE, MAP_PAGE or LINK_PAGE."""
     packed: bytes = _packer.pack(_page_fields(page))
     data = _HEADERS[of_type] + packed
     assert len(data) <= PAGE_BYTES_MAX, f"a page of {len(data)} bytes"

@@ -15,7 +15,7 @@ import stat as stat_bits
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from vfsdb import access, attributes, content, copying, flushing, holes, xattrs
+from vfsdb import access, attributes, content, copying, flushing, holes, links, xattrs
 from vfsdb.caches import Caches
 from vfsdb.commits import BUFFERED_BYTES_MAX, Commits
 from vfsdb.database import StaleBlockError
@@ -222,6 +222,7 @@ class Files:
         if inode.kind == _FILE and inode.inline is None:
             flushing.drop(ws, ino)
         xattrs.drop(ws, ino)
+        links.drop(ws, ino)
         ws.drop_inode(ino)
         self._accessed.pop(ino, None)
 

@@ -175,7 +175,7 @@ class Namespace:
         """A new name of *inode*, which is being edited."""
         directory = ws.edit(parent)
         kind = inode.mode & _KIND
-        links.add(inode, parent, directories.insert(ws, directory, place, name, inode.ino, kind))
+        links.add(ws, inode, parent, directories.insert(ws, directory, place, name, inode.ino, kind))
         if kind == _DIRECTORY:
             directory.nlink += 1
         _stamp(ws, directory, name)
@@ -230,11 +230,11 @@ class Namespace:
         ws.events.append(Event(ino))
         is_last = kind == _DIRECTORY or inode.nlink == 1
         if is_last and not self._in_use(ino):
-            links.require(inode, directory.ino, key)
+            links.require(ws, inode, directory.ino, key)
             self._drop(ws, ino)
             return
         inode = ws.edit(ino)
-        links.remove(inode, directory.ino, key)
+        links.remove(ws, inode, directory.ino, key)
         inode.ctime_ns = ws.now_ns
         if is_last:
             inode.nlink = 0
@@ -385,8 +385,8 @@ def _stamp(ws: WriteSet, directory: Inode, name: bytes) -> None:
 def _relink(ws: WriteSet, place: Place, old: tuple[Inode, int], new: tuple[Inode, int]) -> None:
     """The inode of *place* was named by *old*, now by *new*: directories that are being edited, and keys in them."""
     inode = ws.edit(place.ino)
-    links.remove(inode, old[0].ino, old[1])
-    links.add(inode, new[0].ino, new[1])
+    links.remove(ws, inode, old[0].ino, old[1])
+    links.add(ws, inode, new[0].ino, new[1])
     inode.ctime_ns = ws.now_ns
     if place.kind == _DIRECTORY:
         old[0].nlink -= 1

@@ -1,7 +1,8 @@
-"""A tree of pages: ordered u64 keys to small values, its root inside an inode (directories and block maps are such).
+"""A tree of pages: ordered u64 keys to small values (directories, block maps and lists of links are such).
 
-Reading functions take the root page, changing ones the number of the inode that holds it, and get and change
-pages through a `WriteSet`. All cost O(log n) pages, and what they touch beside.
+Its root is inside an inode, or a record of its own. Reading functions take the root page, changing ones what holds
+it (a `Holder`, or the number of an inode), and get and change pages through a `WriteSet`. All cost O(log n) pages,
+and what they touch beside.
 
 Invariants, which `check` looks for and every change keeps:
 
@@ -24,10 +25,10 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from vfsdb.errors import CorruptionError
-from vfsdb.records import FIRST_KEY, PAGE_BYTES_MAX, PAGE_LEVEL_MAX, Inode, Page
+from vfsdb.records import FIRST_KEY, PAGE_BYTES_MAX, PAGE_LEVEL_MAX, Page
 from vfsdb.writeset import WriteSet
 
 KEY_END: Final = 1 << 64  # above every key
@@ -39,6 +40,13 @@ ROOT_CHILDREN = 32
 _ENTRY_BYTES: Final = 10  # of an entry beside the value
 assert LEAF_BYTES + VALUE_BYTES_MAX + 2 * _ENTRY_BYTES + 16 <= PAGE_BYTES_MAX
 assert INNER_CHILDREN * 12 + 16 <= PAGE_BYTES_MAX
+
+
+class Holder(Protocol):
+    """What has a tree's root: an inode that is being edited, or what stands for a record of the root's own."""
+
+    def own_root(self) -> Page:
+        """The root, to be changed."""
 
 
 class _Step(NamedTuple):
@@ -149,26 +157,26 @@ def put(write_set: WriteSet, ino: int, key: int, value: bytes, record_type: int,
 
 
 def insert_at(
-    write_set: WriteSet, inode: Inode, page_key: int, index: int, key: int, value: bytes, record_type: int
+    write_set: WriteSet, holder: Holder, page_key: int, index: int, key: int, value: bytes, record_type: int
 ) -> None:
-    """Insert *key*, which belongs at *index* of the leaf *page_key* (as `leaf_of` has it). *inode* is being edited."""
+    """Insert *key*, which belongs at *index* of the leaf *page_key* (as `leaf_of` has it)."""
     assert len(value) <= VALUE_BYTES_MAX
-    leaf = write_set.edit_page(page_key) if page_key else inode.own_root()
+    leaf = write_set.edit_page(page_key) if page_key else holder.own_root()
     leaf.keys.insert(index, key)
     leaf.values.insert(index, value)
     leaf.value_bytes += len(value)
     if _is_over(leaf, page_key == 0):
-        _grow_leaf(write_set, inode.own_root(), leaf, index, record_type)
+        _grow_leaf(write_set, holder.own_root(), leaf, index, record_type)
 
 
-def replace_at(write_set: WriteSet, inode: Inode, page_key: int, index: int, value: bytes, record_type: int) -> None:
+def replace_at(write_set: WriteSet, holder: Holder, page_key: int, index: int, value: bytes, record_type: int) -> None:
     """Exchange the value at *index* of the leaf *page_key*."""
     assert len(value) <= VALUE_BYTES_MAX
-    leaf = write_set.edit_page(page_key) if page_key else inode.own_root()
+    leaf = write_set.edit_page(page_key) if page_key else holder.own_root()
     leaf.value_bytes += len(value) - len(leaf.values[index])
     leaf.values[index] = value
     if _is_over(leaf, page_key == 0):
-        _grow_leaf(write_set, inode.own_root(), leaf, index, record_type)
+        _grow_leaf(write_set, holder.own_root(), leaf, index, record_type)
 
 
 def remove(write_set: WriteSet, ino: int, key: int) -> bytes:
@@ -180,14 +188,14 @@ def remove(write_set: WriteSet, ino: int, key: int) -> bytes:
     return remove_at(write_set, write_set.edit(ino), page_key, index)
 
 
-def remove_at(write_set: WriteSet, inode: Inode, page_key: int, index: int) -> bytes:
-    """Take away what is at *index* of the leaf *page_key*; its value. *inode* is being edited."""
-    leaf = write_set.edit_page(page_key) if page_key else inode.own_root()
+def remove_at(write_set: WriteSet, holder: Holder, page_key: int, index: int) -> bytes:
+    """Take away what is at *index* of the leaf *page_key*; its value."""
+    leaf = write_set.edit_page(page_key) if page_key else holder.own_root()
     key = leaf.keys.pop(index)
     value = leaf.values.pop(index)
     leaf.value_bytes -= len(value)
     if page_key and _is_small(leaf):
-        root = inode.own_root()
+        root = holder.own_root()
         _shrink(write_set, root, _path(write_set, root, key), page_key, leaf)
     return value
 
@@ -239,12 +247,13 @@ def drop_all(write_set: WriteSet, ino: int) -> Iterator[list[bytes]]:
     """Empty the tree and free its pages, yielding the values of each leaf. To be run to its end."""
     inode = write_set.edit(ino)
     root, inode.root = inode.root, Page()
-    return _drop(write_set, root)
+    return drop_below(write_set, root)
 
 
-def _drop(write_set: WriteSet, page: Page) -> Iterator[list[bytes]]:
+def drop_below(write_set: WriteSet, page: Page) -> Iterator[list[bytes]]:
+    """Free the pages below *page*, yielding the values of each leaf. To be run to its end."""
     for index, key in enumerate(page.children):
-        yield from _drop(write_set, _child(write_set, page, index))
+        yield from drop_below(write_set, _child(write_set, page, index))
         write_set.drop_page(key)
     if page.values:
         yield page.values

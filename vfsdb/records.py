@@ -16,7 +16,7 @@ TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 64) - 1  # years 1677 to 2554
 SIZE_MAX: Final = (1 << 63) - 1
 
 SUPERBLOCK, FILE, DIRECTORY, SYMLINK, NODE = 0, 1, 2, 3, 4
-DIRECTORY_PAGE, MAP_PAGE, FREE_PAGE, COUNTERS, XATTRS = 5, 6, 7, 8, 9
+DIRECTORY_PAGE, MAP_PAGE, FREE_PAGE, COUNTERS, XATTRS, LINK_PAGE = 5, 6, 7, 8, 9, 10
 TYPE_NAMES: Final = {
     SUPERBLOCK: "superblock",
     FILE: "file",
@@ -28,6 +28,7 @@ TYPE_NAMES: Final = {
     FREE_PAGE: "free page",
     COUNTERS: "counters",
     XATTRS: "xattrs",
+    LINK_PAGE: "link page",
 }
 
 
@@ -142,7 +143,8 @@ class Inode:
     flags: int = 0
     owner: str = ""
     group: str = ""
-    parents: tuple[tuple[int, int], ...] = ()  # (directory, key of the entry); a directory has one
+    parents: tuple[tuple[int, int], ...] = ()  # (directory, key of the entry), unless they are in a tree; see `links`
+    links_key: int = 0  # metadata key of that tree's root page
     xattrs: dict[bytes, bytes] = field(
         default_factory=dict
     )  # those kept inside; exchanged, never changed: copies share it
@@ -183,6 +185,7 @@ class Inode:
             self.owner,
             self.group,
             self.parents,
+            self.links_key,
             self.xattrs,
             self.xattrs_key,
             self.block_size,

@@ -58,7 +58,7 @@ class WriteSet(Protocol):
         """The page, to be changed."""
 
     def add_page(self, page: Page, record_type: int) -> int:
-        """A new page (`DIRECTORY_PAGE` or `MAP_PAGE`); its key."""
+        """A new page (`DIRECTORY_PAGE`, `MAP_PAGE` or `LINK_PAGE`); its key."""
 
     def drop_page(self, key: int) -> None:
         """The page goes, its key becomes free."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from vfsdb import directories, extents, freelist, mapcheck, pages, xattrs
+from vfsdb import directories, extents, freelist, links, mapcheck, pages, xattrs
 from vfsdb.committed import Committed
 from vfsdb.database import Stores
 from vfsdb.errors import CorruptionError
@@ -96,12 +96,19 @@ class _Walk:
                 yield f"inode {ino}: an empty record of attributes"
         xattrs.names(self.reader, inode)
         yield from self._tree(ino, inode.root)
+        yield from (f"inode {ino}: {text}" for text in links.check(self.reader, inode))
+        if inode.links_key:
+            self.keys[inode.links_key] += 1
+            self._count_pages(self.reader.page(inode.links_key))
         if inode.kind == stat_bits.S_IFREG:
             yield from (f"inode {ino}: {text}" for text in mapcheck.check(self.reader, inode, self.read_blocks))
             self._file(inode)
 
     def _tree(self, ino: int, root: Page) -> Iterator[str]:
         yield from (f"inode {ino}: {text}" for text in pages.check(self.reader, root))
+        self._count_pages(root)
+
+    def _count_pages(self, root: Page) -> None:
         waiting = list(root.children)
         while waiting:
             key = waiting.pop()
@@ -154,8 +161,9 @@ class _Walk:
         yield from self._inode(ino)
         if inode.nlink != len(parents):
             yield f"inode {ino} has nlink {inode.nlink} and {len(parents)} names"
-        if sorted(inode.parents) != sorted(parents):
-            yield f"inode {ino} knows the names {sorted(inode.parents)}, it has {sorted(parents)}"
+        known = sorted(links.names(self.reader, inode))
+        if known != sorted(parents):
+            yield f"inode {ino} knows the names {known}, it has {sorted(parents)}"
 
     def _orphans(self) -> Iterator[str]:
         orphans = self.reader.inode(ORPHANS_KEY)
@@ -165,8 +173,9 @@ class _Walk:
                 yield f"orphan {ino} is not there"
                 continue
             inode = self.reader.inode(ino)
-            if inode.nlink or inode.parents or ino in self.names:
-                yield f"orphan {ino} has {inode.nlink} links, and the names {inode.parents}"
+            known = list(links.names(self.reader, inode))
+            if inode.nlink or known or ino in self.names:
+                yield f"orphan {ino} has {inode.nlink} links, and the names {known}"
             if inode.kind == stat_bits.S_IFDIR and inode.size:
                 yield f"orphan {ino} is a directory with entries"
             yield from self._inode(ino)

@@ -19,6 +19,7 @@ from vfsdb.records import (
     FILE,
     FIRST_KEY,
     KEY_MAX,
+    LINK_PAGE,
     MAP_PAGE,
     PAGE_BYTES_MAX,
     SIZE_MAX,
@@ -70,9 +71,12 @@ def inodes(draw: st.DrawFn) -> Inode:
         draw(NAMES),
         draw(NAMES),
         tuple(draw(st.lists(st.tuples(U32, U64), max_size=3))),
+        0,
         draw(ATTRIBUTES),
         draw(U32),
     )
+    if not inode.parents:
+        inode.links_key = draw(U32)
     if kind == stat.S_IFREG:
         inode.block_size = draw(st.sampled_from([0, 4096, 1 << 22]))
         inode.blocks, inode.block_bytes, inode.reserved_bytes = draw(st.tuples(SIZES, SIZES, SIZES))
@@ -132,6 +136,7 @@ CODECS = {
     "inode": Codec(Inode(KEY, 0o100644), inodes(), codecs.encode_inode, lambda data: codecs.decode_inode(data, KEY)),
     "directory page": codec_of_pages(DIRECTORY_PAGE),
     "map page": codec_of_pages(MAP_PAGE),
+    "link page": codec_of_pages(LINK_PAGE),
     "xattrs": Codec({b"user.x": b"1"}, ATTRIBUTES, codecs.encode_xattrs, lambda data: codecs.decode_xattrs(data, KEY)),
     "superblock": Codec(
         Superblock(bytes(16), bytes(16), bytes(16), 0, 65536, 4096, bytes(8)),
@@ -308,11 +313,16 @@ def test_inode_that_contradicts_itself_is_damage() -> None:
         codecs.decode_inode(record.replace(b"\xc4\x03abc", b"\xc4\x02ab"), KEY)
     with pytest.raises(CorruptionError, match="another type"):
         codecs.decode_inode(record.replace(b"\xcd\x81\xa4", b"\xcd\x11\xa4"), KEY)
+    named_twice = Inode(KEY, 0o100644, links_key=99)
+    fields = msgpack.unpackb(codecs.encode_inode(named_twice)[2:])
+    fields[13] = bytes(12)
+    with pytest.raises(CorruptionError, match="range"):
+        codecs.decode_inode(bytes((1, FILE)) + msgpack.packb(fields), KEY)
     assert record[1] == FILE and codecs.encode_counters(Counters())[1] == COUNTERS
 
 
 @pytest.mark.parametrize(
-    "field", ["uid", "gid", "nlink", "size", "flags", "xattrs_key", "blocks", "block_size", "rdev"]
+    "field", ["uid", "gid", "nlink", "size", "flags", "links_key", "xattrs_key", "blocks", "block_size", "rdev"]
 )
 @pytest.mark.parametrize("number", [-1, 1 << 63])
 def test_number_out_of_its_range_is_neither_written_nor_read(field: str, number: int) -> None:
@@ -320,7 +330,7 @@ def test_number_out_of_its_range_is_neither_written_nor_read(field: str, number:
     setattr(inode, field, number)
     with pytest.raises(AssertionError):
         codecs.encode_inode(inode)
-    names = [*Inode.__dataclass_fields__][1:17] + (["rdev"] if field == "rdev" else ["block_size", "inline", "blocks"])
+    names = [*Inode.__dataclass_fields__][1:18] + (["rdev"] if field == "rdev" else ["block_size", "inline", "blocks"])
     setattr(inode, field, 0)
     fields = msgpack.unpackb(codecs.encode_inode(inode)[2:])
     fields[names.index(field)] = number

@@ -164,7 +164,7 @@ def test_a_link_that_the_directory_does_not_have_is_damage() -> None:
     with pytest.raises(CorruptionError, match="not under key"):
         links.path_of(ws, 22)
     with pytest.raises(CorruptionError, match="does not know"):
-        links.remove(ws.edit(22), 21, 999)
+        links.remove(ws, ws.edit(22), 21, 999)
 
 
 @given(st.lists(st.integers(16, 60), max_size=80))

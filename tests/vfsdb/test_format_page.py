@@ -11,6 +11,7 @@ from vfsdb import codecs, directories, extents
 from vfsdb.records import (
     DIRECTORY_PAGE,
     FREE_PAGE,
+    LINK_PAGE,
     TYPE_NAMES,
     VERSION,
     Counters,
@@ -57,6 +58,7 @@ def fifo() -> Inode:
 
 
 LEAF = Page(0, [256, 512], [b"\x10\x00\x00\x00\x08a", b"\x11\x00\x00\x00\x04bb"])
+LINKS = Page(0, [1 << 32, (1 << 32) + 1, 16 << 32], [b"\0\1\0\0", b"\0\2\0\0", b"\0\1\0\0"])
 INNER = Page(1, [0, 512], [], [20, 21])
 # In the order of the page.
 EXAMPLES = {
@@ -71,6 +73,7 @@ EXAMPLES = {
     "leaf": codecs.encode_page(LEAF, DIRECTORY_PAGE),
     "inner page": codecs.encode_page(INNER, DIRECTORY_PAGE),
     "free page": codecs.encode_free_page(FreePage(0, [FreeRun(5, 1, 12, 40), FreeRun(7, 2, 20, 41)])),
+    "link page": codecs.encode_page(LINKS, LINK_PAGE),
     "xattrs": codecs.encode_xattrs({b"user.a": b"1", b"user.b": b"two"}),
 }
 
@@ -101,7 +104,7 @@ def unpacked(record: bytes) -> list[object]:
 
 
 def test_types_and_version_are_those_of_the_code() -> None:
-    assert dict(re.findall(r"^\| (\d) \| (\w[\w ]*) \|$", section("Bytes"), re.MULTILINE)) == {
+    assert dict(re.findall(r"^\| (\d+) \| (\w[\w ]*) \|$", section("Bytes"), re.MULTILINE)) == {
         str(number): name for number, name in TYPE_NAMES.items()
     }
     assert f"version byte ({VERSION})" in section("Bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import stat
 
 import pytest
@@ -276,6 +277,38 @@ class TestLinks(Contract):
         for index in range(300):
             self.fs.unlink(ROOT, b"link%d" % index)
         assert self.stat(ino).st_nlink == 1
+
+    def test_many_names_come_move_and_go(self) -> None:
+        draw = random.Random(3)
+        directories = [ROOT, self.directory(b"d"), self.directory(b"e")]
+        ino, other = self.file(), self.file(b"other")
+        names = [(ROOT, b"f")]
+        for number in range(300):
+            name, new = names.pop(draw.randrange(len(names))), (draw.choice(directories), b"name%d" % number)
+            act = draw.choice(["link", "link", "move", "onto itself", "exchange", "unlink"])
+            if act == "link" or not names:
+                self.fs.link(ino, *new)
+                names += [name, new]
+            elif act == "move":
+                self.fs.rename(*name, *new)
+                names.append(new)
+            elif act == "onto itself":
+                self.fs.rename(*name, *names[0])
+                names.append(name)
+            elif act == "exchange":
+                self.fs.rename(*name, ROOT, b"other", RENAME_EXCHANGE)
+                self.fs.rename(ROOT, b"other", *name, RENAME_EXCHANGE)
+                names.append(name)
+            else:
+                self.fs.unlink(*name)
+            assert self.stat(ino).st_nlink == len(names)
+        assert {(parent, name) for parent in directories for name in self.names(parent)} == {
+            *names,
+            (ROOT, b"d"),
+            (ROOT, b"e"),
+            (ROOT, b"other"),
+        }
+        assert {self.fs.lookup(*name).st_ino for name in names} == {ino} and self.stat(other).st_nlink == 1
 
 
 class TestRemoval(Contract):
