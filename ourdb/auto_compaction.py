@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 
 from ourdb.compaction_step import Step, purge
 from ourdb.errors import OurDBError
+from ourdb.full_disk import is_full
 from ourdb.gate import let_go
 from ourdb.victims import plan_now
 from ourdb.writer import Writer
@@ -16,7 +17,8 @@ class AutoCompactor:
     """Compacts in small slices, one after a commit of the long path, when much is reclaimable.
 
     It starts when the store is larger than twice its live bytes plus a segment; what it finds pinned
-    it does not try again before another segment's worth is dead.
+    it does not try again before another segment's worth is dead. On a full disk it tries again at the next
+    segment; any other error ends it. `Stats.compaction_problem` says so.
     """
 
     def __init__(self, writer: Writer, pinned: Callable[[], int]) -> None:
@@ -28,7 +30,6 @@ class AutoCompactor:
         self._steps: Generator[int, None, None] | None = None
         self._step: Step | None = None
         self._stopped = False
-        self.error: BaseException | None = None
 
     def step(self) -> None:
         """Do one slice, where there is one to do and no other thread is at it."""
@@ -52,10 +53,20 @@ class AutoCompactor:
             next(self._steps)
         except StopIteration:
             self._steps = None
-        except (OurDBError, OSError) as error:  # shown by `stats`; the commit that came by is not to blame
-            self.error, self._steps, self._stopped = error, None, True
+        except (OurDBError, OSError) as error:  # the commit that came by is not to blame
+            self._steps = None
+            self._put_off(error)
         finally:
             let_go(self._writer.upkeep)
+
+    def _put_off(self, error: OurDBError | OSError) -> None:
+        full = is_full(error) and not self._writer.failed
+        until = "until the next segment" if full else "for as long as the store is open"
+        self._writer.compaction_problem = f"{self._writer.storage.path}: compaction by itself rests {until} ({error})"
+        if full:
+            self._writer.full_disk.note(self._writer.compaction_problem)
+        else:
+            self._stopped = True
 
     def _due(self) -> bool:
         manifest = self._writer.manifest
@@ -81,6 +92,7 @@ class AutoCompactor:
         purge(self._writer, self._pinned)
         total, live = self._sizes()
         self._floor = max(total - 2 * live, 0)
+        self._writer.compaction_problem = ""
 
     def stop(self) -> None:
         """End it; a half-done step leaves the store as it was."""

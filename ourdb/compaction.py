@@ -6,12 +6,12 @@ The parts: `ourdb.victims` chooses segments and `ourdb.needed` records, `ourdb.m
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ourdb.compaction_step import Step, purge
 from ourdb.errors import InvalidArgumentError
+from ourdb.full_disk import is_full
 from ourdb.progress import Progress, go_on
 from ourdb.reserve import RESERVE_BYTES, make_reserve, release_reserve
 from ourdb.victims import Victim, fitting, plan_now
@@ -47,7 +47,7 @@ def compact(
         return _dry_run(writer, min_dead_ratio)
     with writer.upkeep:
         if writer.storage.free_bytes() < 2 * RESERVE_BYTES:
-            release_reserve(writer.storage)  # the disk is nearly full: no new segment either
+            release_reserve(writer.storage, writer.full_disk)  # the disk is nearly full: no new segment either
         else:
             writer.seal_for_compaction()
         groups, before = plan_now(writer, min_dead_ratio)
@@ -70,8 +70,7 @@ def compact(
                         slices.close()
                         break
             except OSError as error:
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT) and not writer.failed
-                if not full or not _split(writer, step, pending):
+                if not is_full(error) or writer.failed or not _split(writer, step, pending):
                     raise
                 purge(writer, pinned)
                 continue
@@ -84,7 +83,7 @@ def compact(
             scanned = base + sum(victim.entry.end or 0 for victim in step.victims)
         if compacted:
             writer.checkpoint_if_room()
-            make_reserve(writer.storage)
+            make_reserve(writer.storage, writer.full_disk)
         purge(writer, pinned)
         go_on(progress, "compact", scanned if not finished else total, total, "bytes")
         after = _total_bytes(writer)
@@ -93,11 +92,12 @@ def compact(
 
 def _split(writer: Writer, step: Step, pending: list[list[Victim]]) -> bool:
     """After a full disk: the reserve, and the step's victims one by one; False where both were tried."""
-    if release_reserve(writer.storage):
+    if release_reserve(writer.storage, writer.full_disk):
         pending.append(step.victims)
         return True
     if len(step.victims) == 1:
         return False
+    writer.full_disk.note(f"{writer.storage.path}: the disk is full: compaction goes on by single segments")
     pending += [[victim] for victim in step.victims]
     return True
 

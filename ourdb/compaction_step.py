@@ -12,12 +12,12 @@ Invariants
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Generator
 
 from ourdb import snapshot
 from ourdb.accounting import spans_by_index
 from ourdb.delta import delta_name, write_delta
+from ourdb.full_disk import is_full
 from ourdb.index import IndexHeader
 from ourdb.index_writer import write_generation
 from ourdb.leases import readers, remove_stale_leases
@@ -85,7 +85,11 @@ class Step:
         with self._writer.lock:  # the log may roll meanwhile: number and index are taken for good
             number, index = self._writer.take_number()
         expected = sum(victim.live_bytes for victim in self.victims)
-        return Output(self._writer, index, number, expected, self._manifest.epoch)
+        try:
+            return Output(self._writer, index, number, expected, self._manifest.epoch)
+        except BaseException:
+            self._writer.reserved.discard(index)
+            raise
 
     def _write_sidecars(self, mover: Mover, state: State, snapshots: list[tuple[SnapshotEntry, State]]) -> None:
         writer, storage = self._writer, self._writer.storage
@@ -93,9 +97,13 @@ class Step:
         try:
             write_delta(storage, writer.uuid, self._compaction, mover.keys, mover.olds, mover.news)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
-            writer.remove_if_there(delta_name(self._compaction))  # without it a crash costs a rebuild of the index
+            writer.remove_if_there(delta_name(self._compaction))
+            writer.full_disk.note(
+                f"{storage.path}: the disk is full: compaction {self._compaction} goes on without its index delta; "
+                "a crash before the next checkpoint costs a rebuild of the index"
+            )
         self._generations: dict[str, str] = {}
         for serial, (old_name, moved) in enumerate(mover.snapshot_moves.items()):
             shown = next(state for entry, state in snapshots if entry.generation == old_name)

@@ -8,7 +8,6 @@ Invariants
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from itertools import islice
 from zlib import crc32
@@ -20,6 +19,7 @@ from ourdb.format import (
     HintBody,
     encode_hint,
 )
+from ourdb.full_disk import is_full
 from ourdb.index import IndexHeader, IndexPosition, generation_names, next_name, open_generation
 from ourdb.index_writer import key_run, write_generation
 from ourdb.rolling import RollingLog
@@ -96,13 +96,14 @@ class IndexedLog(RollingLog):
         try:
             self._checkpoint()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self._failed is not None:
+            if not is_full(error) or self._failed is not None:
                 raise
             self.postponed = len(self.live.overlay) // 2
             self.checkpoint_problem = (
                 f"{self.storage.path}: a checkpoint is put off ({error.strerror}); commits are safe all the same, but "
                 "the next open replays more of the log, and memory holds more of the index"
             )
+            self.full_disk.note(self.checkpoint_problem)
 
     def index_position(self) -> IndexPosition:
         """The log's position now, for a generation's header."""

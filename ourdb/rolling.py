@@ -10,12 +10,12 @@ Invariants
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
 
 from ourdb.errors import LimitError
 from ourdb.format import SEGMENT_HEADER, SEGMENT_NUMBER_MAX, TABLE_INDEX_MAX, SegmentHeader
+from ourdb.full_disk import is_full
 from ourdb.manifest import Manifest, SegmentEntry, finish_switch, prepare_switch
 from ourdb.recovery import Loaded
 from ourdb.segment import create_segment, segment_name
@@ -110,8 +110,8 @@ class RollingLog(LogTail):
         self.check_usable()
         manifest = self.manifest
         index = self._free_index(manifest, manifest.segments)
-        self.reserved.add(index)
         self.publish(manifest.next_version(next_number=manifest.next_number + 1))
+        self.reserved.add(index)
         return manifest.next_number, index
 
     def _retire_file(self, file: File) -> None:
@@ -130,7 +130,7 @@ class RollingLog(LogTail):
         try:
             prepare_switch(self.storage, manifest)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 self._fail(error)
             raise  # a full disk: nothing took effect
         try:

@@ -9,12 +9,12 @@ Invariants
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Callable
 
 from ourdb.errors import LimitError, OurDBError
 from ourdb.format import RECORD_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER, SESSION, record_span
+from ourdb.full_disk import is_full
 from ourdb.index import Generation
 from ourdb.indexing import FLUSH_BYTES, HINT_BYTES, HINT_FIXED_BYTES, IndexedLog
 from ourdb.iteration import live_slots
@@ -69,7 +69,7 @@ class LogSession(IndexedLog):
         self._set_limit()
 
     def _open_log(self, loaded: Loaded) -> None:
-        make_reserve(self.storage)
+        make_reserve(self.storage, self.full_disk)
         if not loaded.number:
             self._create_active(self.manifest, self.manifest.segments)
         elif loaded.clean:
@@ -130,8 +130,7 @@ class LogSession(IndexedLog):
         try:
             act()
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if not (full and freeing and release_reserve(self.storage, all_of_it=False)):
+            if not (is_full(error) and freeing and release_reserve(self.storage, self.full_disk, all_of_it=False)):
                 raise
             act()
 

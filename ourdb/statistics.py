@@ -39,6 +39,9 @@ class Stats:
     history. ``retired_bytes``: replaced segments that wait for readers or views. ``lease_problem``: why
     compaction does not wait for this reader, "" where it does (and for a writer).
     ``checkpoint_problem``: why a checkpoint was put off that is still to be made, "" for none (and for a reader).
+    ``compaction_problem``: what ended or put off compaction by itself, "" for nothing. ``full_disk_count``: how often
+    this handle met a full disk and went on, by putting work off or leaving it out; ``full_disk_last``: what it did the
+    last time. Both stay when the disk has room again.
     """
 
     keys: int
@@ -62,6 +65,9 @@ class Stats:
     compactions: int
     lease_problem: str
     checkpoint_problem: str
+    compaction_problem: str
+    full_disk_count: int
+    full_disk_last: str
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain dicts, lists and numbers (JSON)."""
@@ -116,6 +122,7 @@ def collect(core: Any, storage: Storage, pinned: int, views: int) -> Stats:
     found = tuple(readers(storage))
     retired = [segment_name(number) for number, _, _ in manifest.retired]
     names = [segment_name(entry.number) for entry in manifest.segments]
+    writer = core if isinstance(core, Writer) else None
     return Stats(
         keys=core.key_count,
         next_key=core.next_key,
@@ -138,6 +145,9 @@ def collect(core: Any, storage: Storage, pinned: int, views: int) -> Stats:
         snapshots=tuple(entry.name for entry in manifest.snapshots),
         views=views,
         compactions=manifest.compactions,
-        lease_problem="" if isinstance(core, Writer) else core.lease.problem,
-        checkpoint_problem=core.checkpoint_problem if isinstance(core, Writer) else "",
+        lease_problem="" if writer else core.lease.problem,
+        checkpoint_problem=writer.checkpoint_problem if writer else "",
+        compaction_problem=writer.compaction_problem if writer else "",
+        full_disk_count=writer.full_disk.count if writer else 0,
+        full_disk_last=writer.full_disk.last if writer else "",
     )

@@ -32,6 +32,7 @@ from ourdb.format import (
 from ourdb.format import (
     State as StateSidecar,
 )
+from ourdb.full_disk import FullDisk
 from ourdb.manifest import Manifest, SegmentEntry
 from ourdb.position import Position
 from ourdb.recovery import STATE_NAME, Loaded
@@ -92,10 +93,12 @@ class LogTail(ABC):
         "checkpoint_problem",
         "checkpoint_wanted",
         "commit_now",
+        "compaction_problem",
         "delete",
         "durable_offset",
         "durable_sequence",
         "followed",
+        "full_disk",
         "last_tag",
         "live",
         "lock",
@@ -133,6 +136,8 @@ class LogTail(ABC):
         self.checkpoint_wanted = loaded.rebuilt
         self.postponed = 0
         self.checkpoint_problem = ""
+        self.compaction_problem = ""
+        self.full_disk = FullDisk()
         self._loaded: Loaded | None = loaded  # until the session begins
         self._before_durable = before_durable
         self._sync_lock = threading.Lock()

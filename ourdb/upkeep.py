@@ -129,10 +129,10 @@ class Upkeep(Reading):
 
     @property
     def warnings(self) -> list[str]:
-        """What this handle works around: a damaged index, a lease that could not be written, a checkpoint put off."""
+        """What this handle works around: a damaged index, a lease not written, a checkpoint or compaction put off."""
         core = self._opened()
-        put_off = [core.checkpoint_problem] if isinstance(core, Writer) and core.checkpoint_problem else []
-        return [*core.warnings, *put_off]
+        put_off = [core.checkpoint_problem, core.compaction_problem] if isinstance(core, Writer) else []
+        return [*core.warnings, *filter(None, put_off)]
 
 
 def _pin_of(reader: ReaderInfo) -> Pin:

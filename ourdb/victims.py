@@ -67,7 +67,7 @@ def fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:
     need = sum(victim.live_bytes for victim in pending[0])
     if need + WRITE_BYTES <= free:
         return pending.pop(0)
-    release_reserve(writer.storage)
+    release_reserve(writer.storage, writer.full_disk)
     pending.sort(key=lambda group: min(victim.live_bytes for victim in group))
     group = sorted(pending.pop(0), key=lambda victim: victim.live_bytes)
     if len(group) > 1:
