@@ -41,6 +41,7 @@ from vfsdb.interface import (
 from vfsdb.locks import LockTable
 from vfsdb.maintenance import FLUSH_SECONDS, SYNC_SECONDS, Maintenance
 from vfsdb.namespace import Namespace, require_access, require_directory
+from vfsdb.records import FIRST_KEY
 from vfsdb.transaction import Transaction
 
 T = TypeVar("T")
@@ -124,11 +125,16 @@ class InodeFileSystem(FileSystem):
         self._epochs += 1
         self.namespace_epoch = self._epochs
 
-    def _change(self, operation: Callable[[Transaction], T], frees: bool = False, bare: bool = False) -> T:
+    def _change(
+        self, operation: Callable[[Transaction], T], *inodes: int, frees: bool = False, bare: bool = False
+    ) -> T:
+        """Run a function that changes something. *inodes*: numbers that the caller gave."""
+        _require_inodes(inodes)
         return self.commits.run(operation, frees, bare)
 
-    def _read(self, operation: Callable[[Transaction], T]) -> T:
+    def _read(self, operation: Callable[[Transaction], T], *inodes: int) -> T:
         """Run a function that only reads: on this thread's transaction, or on the committed state."""
+        _require_inodes(inodes)
         return self.commits.read(operation)
 
     def _stat(self, ws: Transaction, ino: int) -> Stat:
@@ -138,11 +144,12 @@ class InodeFileSystem(FileSystem):
         """Attributes of *ino*, from the cache where they are there."""
         own = self.commits.own()
         if own is not None:
+            _require_inodes((ino,))
             return self._stat(own, ino)
         found = self.caches.stats.get(ino)
         if found is None:
             clock = self.caches.clock
-            found = self._read(lambda ws: self._stat(ws, ino))
+            found = self._read(lambda ws: self._stat(ws, ino), ino)
             self.caches.keep_stat(clock, found)
         return found
 
@@ -168,7 +175,7 @@ class InodeFileSystem(FileSystem):
         return caches.stats.get(known) or self._answer(known)
 
     def _find(self, parent: int, name: bytes, caller: Caller) -> int:
-        return self._read(lambda ws: self._namespace.find(ws, parent, name, caller))
+        return self._read(lambda ws: self._namespace.find(ws, parent, name, caller), parent)
 
     def _found(self, parent: int, name: bytes, caller: Caller) -> Stat:
         """`lookup` of a name that is not in the cache, and from now on is."""
@@ -177,7 +184,7 @@ class InodeFileSystem(FileSystem):
         def operation(ws: Transaction) -> Stat:
             return self._stat(ws, self._namespace.find(ws, parent, name, caller))
 
-        found = self._read(operation)
+        found = self._read(operation, parent)
         self.caches.keep_stat(clock, found)
         if name not in (b".", b".."):
             self.caches.keep_name(clock, parent, name, found.st_ino)
@@ -198,7 +205,7 @@ class InodeFileSystem(FileSystem):
                 raise os_error(errno.EINVAL, reason=f"inode {ino} is no symbolic link")
             return inode.target
 
-        target = self._read(operation)
+        target = self._read(operation, ino)
         self.files.accessed(ino)
         return target
 
@@ -222,7 +229,7 @@ class InodeFileSystem(FileSystem):
             self._remembered(made.ino, remember)
             return self.files.stat_of(made, self.device)
 
-        return self._change(operation)
+        return self._change(operation, parent)
 
     def mkdir(
         self, parent: int, name: bytes, mode: int = 0o777, caller: Caller = OWNER, remember: bool = False
@@ -232,7 +239,7 @@ class InodeFileSystem(FileSystem):
             self._remembered(made.ino, remember)
             return self.files.stat_of(made, self.device)
 
-        return self._change(operation, bare=True)
+        return self._change(operation, parent, bare=True)
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
         def operation(ws: Transaction) -> Stat:
@@ -240,7 +247,7 @@ class InodeFileSystem(FileSystem):
             self._remembered(made.ino, remember)
             return self.files.stat_of(made, self.device)
 
-        return self._change(operation)
+        return self._change(operation, parent)
 
     def link(self, ino: int, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
         def operation(ws: Transaction) -> Stat:
@@ -248,18 +255,21 @@ class InodeFileSystem(FileSystem):
             self._remembered(ino, remember)
             return self._stat(ws, ino)
 
-        return self._change(operation)
+        return self._change(operation, ino, parent)
 
     def unlink(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
-        self._change(lambda ws: self._namespace.unlink(ws, parent, name, caller), frees=True)
+        self._change(lambda ws: self._namespace.unlink(ws, parent, name, caller), parent, frees=True)
 
     def rmdir(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
-        self._change(lambda ws: self._namespace.rmdir(ws, parent, name, caller), frees=True)
+        self._change(lambda ws: self._namespace.rmdir(ws, parent, name, caller), parent, frees=True)
 
     def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0, caller: Caller = OWNER
     ) -> None:
-        self._change(lambda ws: self._namespace.rename(ws, parent, name, new_parent, new_name, flags, caller))
+        def operation(ws: Transaction) -> None:
+            self._namespace.rename(ws, parent, name, new_parent, new_name, flags, caller)
+
+        self._change(operation, parent, new_parent)
 
     # -- attributes ----------------------------------------------------------------------------------------
 
@@ -279,7 +289,7 @@ class InodeFileSystem(FileSystem):
                 self.files.forget_access(target, changes)
             return self._stat(ws, target)
 
-        return self._change(operation, frees=changes.size is not None)
+        return self._change(operation, target, frees=changes.size is not None)
 
     def access(self, ino: int, mask: int, caller: Caller = OWNER) -> None:
         def operation(ws: Transaction) -> None:
@@ -289,19 +299,19 @@ class InodeFileSystem(FileSystem):
             if mask & 7:
                 access.require(inode, caller, mask & 7, xattrs.get(ws, inode, acl.ACCESS_XATTR))
 
-        self._read(operation)
+        self._read(operation, ino)
 
     def getxattr(self, ino: int, name: bytes, caller: Caller = OWNER) -> bytes:
-        return self._read(lambda ws: attributes.get_xattr(ws, ws.inode(ino), name, caller))
+        return self._read(lambda ws: attributes.get_xattr(ws, ws.inode(ino), name, caller), ino)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0, caller: Caller = OWNER) -> None:
-        self._change(lambda ws: attributes.set_xattr(ws, ino, name, bytes(value), flags, caller))
+        self._change(lambda ws: attributes.set_xattr(ws, ino, name, bytes(value), flags, caller), ino)
 
     def listxattr(self, ino: int, caller: Caller = OWNER) -> list[bytes]:
-        return self._read(lambda ws: attributes.list_xattrs(ws, ws.inode(ino), caller))
+        return self._read(lambda ws: attributes.list_xattrs(ws, ws.inode(ino), caller), ino)
 
     def removexattr(self, ino: int, name: bytes, caller: Caller = OWNER) -> None:
-        self._change(lambda ws: attributes.remove_xattr(ws, ino, name, caller))
+        self._change(lambda ws: attributes.remove_xattr(ws, ino, name, caller), ino)
 
     # -- files ---------------------------------------------------------------------------------------------
 
@@ -309,8 +319,8 @@ class InodeFileSystem(FileSystem):
         checked_flags(flags, self.read_only)
         if not flags & os.O_TRUNC:
             with self.commits.lock:  # else the inode could go before the handle holds it
-                return self._read(lambda ws: self.files.open(ws, ino, flags, caller))
-        return self._change(lambda ws: self.files.open(ws, ino, flags, caller))
+                return self._read(lambda ws: self.files.open(ws, ino, flags, caller), ino)
+        return self._change(lambda ws: self.files.open(ws, ino, flags, caller), ino)
 
     def create(
         self,
@@ -340,7 +350,7 @@ class InodeFileSystem(FileSystem):
             self._remembered(ino, remember)
             return self._stat(ws, ino), handle
 
-        return self._change(operation)
+        return self._change(operation, parent)
 
     def tmpfile(
         self, parent: int, mode: int, flags: int, caller: Caller = OWNER, remember: bool = False
@@ -361,7 +371,7 @@ class InodeFileSystem(FileSystem):
             self._remembered(made.ino, remember)
             return self._stat(ws, made.ino), handle
 
-        return self._change(operation)
+        return self._change(operation, parent)
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
         return self.files.read(handle, size, offset)
@@ -420,7 +430,7 @@ class InodeFileSystem(FileSystem):
             return self.files.add(OpenFile(ino, os.O_RDONLY, caller, directory=True))
 
         with self.commits.lock:
-            return self._read(operation)
+            return self._read(operation, ino)
 
     def readdir(self, handle: int, offset: int = 0, count: int = 1024) -> list[DirEntry]:
         opened = self.files.directory(handle)
@@ -481,17 +491,17 @@ class InodeFileSystem(FileSystem):
     ) -> tuple[T, ...]:
         self._require_listing(ino, caller, access.READ)
         if self.commits.own() is not None:
-            return self._read(lambda ws: load(ws, ino))
+            return self._read(lambda ws: load(ws, ino), ino)
         found = cache.get(ino)
         if found is None:
             clock = self.caches.clock
-            found = self._read(lambda ws: load(ws, ino))
+            found = self._read(lambda ws: load(ws, ino), ino)
             keep(clock, ino, found)
         return found
 
     def _require_listing(self, ino: int, caller: Caller, mask: int) -> None:
         if not (caller.privileged or caller.checked):
-            self._read(lambda ws: require_access(ws, ws.inode(ino), caller, mask))
+            self._read(lambda ws: require_access(ws, ws.inode(ino), caller, mask), ino)
 
     def _all_names(self, ws: Transaction, ino: int) -> tuple[bytes, ...]:
         directory = ws.inode(ino)
@@ -543,7 +553,11 @@ class InodeFileSystem(FileSystem):
     # -- the whole -----------------------------------------------------------------------------------------
 
     def statfs(self, ino: int = ROOT) -> StatFS:
-        return self._read(lambda ws: space.statfs(ws, self.committed, self.read_only))
+        def operation(ws: Transaction) -> StatFS:
+            ws.inode(ino)
+            return space.statfs(ws, self.committed, self.read_only)
+
+        return self._read(operation, ino)
 
     def syncfs(self) -> None:
         if self.read_only:
@@ -560,7 +574,7 @@ class InodeFileSystem(FileSystem):
         return found
 
     def path_of(self, ino: int) -> bytes:
-        return self._read(lambda ws: links.path_of(ws, ino))
+        return self._read(lambda ws: links.path_of(ws, ino), ino)
 
     def transaction(self, timeout: float | None = None) -> AbstractContextManager[None]:
         if self.read_only:
@@ -661,6 +675,8 @@ class InodeFileSystem(FileSystem):
     # -- several steps in one ------------------------------------------------------------------------------
 
     def read_file(self, ino: int, size: int = -1, offset: int = 0, caller: Caller = OWNER) -> bytes:
+        if ino < FIRST_KEY:
+            _require_inodes((ino,))
         return self.files.read_inode(ino, size, offset, caller)
 
     def write_file(
@@ -687,4 +703,11 @@ class InodeFileSystem(FileSystem):
             self.files.replace(ws, place.ino, data, caller)
             return self._stat(ws, place.ino)
 
-        return self.commits.run(operation, bare=True)
+        return self._change(operation, parent, bare=True)
+
+
+def _require_inodes(numbers: Sequence[int]) -> None:
+    """ESTALE for the keys of the filesystem's own records: some of them are inodes, but nobody else's."""
+    for ino in numbers:
+        if ino < FIRST_KEY and ino != ROOT:
+            raise os_error(errno.ESTALE, reason=f"{ino} is no inode's number")

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from vfsdb import pages
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.interface import DirEntry
-from vfsdb.records import DIRECTORY_PAGE, Inode
+from vfsdb.records import DIRECTORY_PAGE, FIRST_KEY, Inode
 from vfsdb.writeset import WriteSet
 
 _HEAD: Final = struct.Struct("<IB")
@@ -87,7 +87,13 @@ def _target(value: bytes, directory: int) -> tuple[int, int]:
     if len(value) <= _HEAD_BYTES:
         raise _nameless(directory)
     ino, kind = _HEAD.unpack_from(value)
+    if ino < FIRST_KEY:
+        raise _misled(directory, ino)
     return ino, kind << 12
+
+
+def _misled(directory: int, ino: int) -> CorruptionError:
+    return CorruptionError(f"directory {directory} has an entry that leads to {ino}, which has no name; run fsck")
 
 
 def _nameless(directory: int) -> CorruptionError:

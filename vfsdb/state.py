@@ -25,6 +25,7 @@ from vfsdb.records import (
     DIRECTORY_PAGE,
     FILE,
     FREE_PAGE,
+    KEY_MAX,
     LINK_PAGE,
     MAP_PAGE,
     NODE,
@@ -155,7 +156,7 @@ class State:
             if record is not None:
                 self._keep(key, record, self._costs_of_old.get(key, _FIXED))
                 return record
-            data = self._load(key)
+            data = self._load(key) if 0 <= key <= KEY_MAX else None
             if data is None:
                 return None
             record = decode(data, key)

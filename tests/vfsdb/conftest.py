@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-for part in ("support", "attributes", "files", "listing", "locking", "names", "permissions", "space", "whole"):
+for part in (
+    "support",
+    "attributes",
+    "files",
+    "listing",
+    "locking",
+    "names",
+    "numbers",
+    "permissions",
+    "space",
+    "whole",
+):
     pytest.register_assert_rewrite(f"tests.vfsdb.contract.{part}")
 
 pytest.register_assert_rewrite("tests.vfsdb.twins")

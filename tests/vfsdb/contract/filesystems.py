@@ -13,6 +13,7 @@ from tests.vfsdb.contract.names import (
     TestRename,
     TestSymlinks,
 )
+from tests.vfsdb.contract.numbers import TestNumbers
 from tests.vfsdb.contract.permissions import TestAccess, TestAcls, TestAttributesOfOthers, TestInheritance
 from tests.vfsdb.contract.space import TestCopyFileRange, TestFallocate, TestSeek, TestStatFS
 from tests.vfsdb.contract.whole import TestEnd, TestEvents, TestReadOnly, TestTransactions
@@ -33,6 +34,7 @@ __all__ = [
     "TestListing",
     "TestLookup",
     "TestNewNames",
+    "TestNumbers",
     "TestOpen",
     "TestPathOf",
     "TestRangeLocks",
