@@ -37,12 +37,14 @@ class Batch:
         expect: Mapping[int, int] | None,
         tag: bytes,
         codec: Codec,
+        freeing: bool = False,
     ) -> None:
         self._writer = writer
         self._read = read
         self._expect = checked_expect(expect)
         self._tag = checked_tag(tag)
         self._codec = codec
+        self._freeing = freeing
         self._changes: dict[int, tuple[Codec, bytes] | None] = {}
         self._open = False
         self.position: Position | None = None
@@ -59,7 +61,7 @@ class Batch:
     ) -> None:
         self._open = False
         if kind is None:
-            self.position = self._writer.commit(self._changes, self._expect, self._tag)
+            self.position = self._writer.commit(self._changes, self._expect, self._tag, freeing=self._freeing)
         else:
             self._changes.clear()
 

@@ -13,8 +13,8 @@ from ourdb.compaction_step import Step, purge
 from ourdb.errors import InvalidArgumentError
 from ourdb.full_disk import is_full
 from ourdb.progress import Progress, go_on
-from ourdb.reserve import RESERVE_BYTES, make_reserve, release_reserve
-from ourdb.victims import Victim, fitting, plan_now
+from ourdb.reserve import RESERVE_BYTES
+from ourdb.victims import Victim, fitting, give_up_reserve, plan_now
 from ourdb.writer import Writer
 
 
@@ -47,9 +47,13 @@ def compact(
         return _dry_run(writer, min_dead_ratio)
     with writer.upkeep:
         if writer.storage.free_bytes() < 2 * RESERVE_BYTES:
-            release_reserve(writer.storage, writer.full_disk)  # the disk is nearly full: no new segment either
-        else:
+            give_up_reserve(writer)
+        try:
             writer.seal_for_compaction()
+        except OSError as error:
+            if not is_full(error) or writer.failed:
+                raise
+            writer.full_disk.note(f"{writer.storage.path}: no room to seal the active segment: it was not compacted")
         groups, before = plan_now(writer, min_dead_ratio)
         total = sum(victim.entry.end or 0 for group in groups for victim in group)
         copied = compacted = scanned = 0
@@ -83,8 +87,9 @@ def compact(
             scanned = base + sum(victim.entry.end or 0 for victim in step.victims)
         if compacted:
             writer.checkpoint_if_room()
-            make_reserve(writer.storage, writer.full_disk)
         purge(writer, pinned)
+        with writer.lock:
+            writer.refill_reserve()
         go_on(progress, "compact", scanned if not finished else total, total, "bytes")
         after = _total_bytes(writer)
         return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)
@@ -92,7 +97,7 @@ def compact(
 
 def _split(writer: Writer, step: Step, pending: list[list[Victim]]) -> bool:
     """After a full disk: the reserve, and the step's victims one by one; False where both were tried."""
-    if release_reserve(writer.storage, writer.full_disk):
+    if give_up_reserve(writer):
         pending.append(step.victims)
         return True
     if len(step.victims) == 1:

@@ -56,8 +56,7 @@ class IndexedLog(RollingLog):
         start, end = self._hint_start, self.tail
         overlay = self.live.overlay
         fresh = len(overlay) - self._hinted
-        keys, slots = self._recent, list(map(overlay.__getitem__, self._recent))
-        keys.extend(islice(reversed(overlay), fresh))
+        keys, slots = [*self._recent, *islice(reversed(overlay), fresh)], list(map(overlay.__getitem__, self._recent))
         slots.extend(islice(reversed(overlay.values()), fresh))
         assert self._active is not None
         few = (end - start) > _RANGE_RECORD_MAX * len(keys)
@@ -77,7 +76,7 @@ class IndexedLog(RollingLog):
         )
         self._last_hint = self._append_marker(HINT, encode_hint(hint), self._last_hint)
         self._hint_start = self.tail
-        keys.clear()
+        self._recent.clear()
         self._hinted = len(overlay)
 
     def take_moved(self, slots: dict[int, int]) -> None:

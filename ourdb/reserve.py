@@ -1,72 +1,76 @@
-"""Space set aside, so that deletes and compaction go on where the disk is full."""
+"""Space set aside, so that commits that free space, closing and compaction go on where the disk is full.
+
+Half of it is for commits and the marks of a close, given out in small steps, as they need it; the other half is kept
+for compaction, which may take all. What was given out is set aside again when there is room.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from ourdb.full_disk import FullDisk, is_full
 from ourdb.storage import Storage
 
-RESERVE_NAME = "RESERVE"
-RESERVE_BYTES = 512 << 10  # half for commits that delete, half for compaction
+RESERVE_NAME: Final = "RESERVE"
+RESERVE_BYTES: Final = 512 << 10
+_STEP_BYTES: Final = 64 << 10
 
 
-def make_reserve(storage: Storage, full_disk: FullDisk) -> None:
-    """Have the whole space set aside; where there is little room that is noted, and the next call tries again."""
-    there = RESERVE_NAME in storage.names()
-    if there and _size(storage) >= RESERVE_BYTES:
-        return
-    try:
-        made = storage.free_bytes() >= 2 * RESERVE_BYTES
-        if made:
-            _allocate(storage, new=not there)
-    except OSError as error:
-        if not is_full(error):
-            raise
-        made = False
+def make_reserve(storage: Storage, full_disk: FullDisk) -> bool:
+    """Have the whole space set aside; whether it is. Where there is little room that is noted."""
+    made = set_aside(storage)
     if not made:
         full_disk.note(
             f"{storage.path}: no room to set {RESERVE_BYTES} bytes aside: should the disk be full, deletes and "
             "compaction may be refused"
         )
+    return made
 
 
-def _size(storage: Storage) -> int:
-    file = storage.open(RESERVE_NAME)
+def set_aside(storage: Storage) -> bool:
+    """Have the whole space set aside, unless there is little room; whether it is."""
+    there = RESERVE_NAME in storage.names()
+    file = storage.open(RESERVE_NAME, write=True) if there else None
     try:
-        return file.size()
-    finally:
-        file.close()
-
-
-def _allocate(storage: Storage, *, new: bool) -> None:
-    file = storage.open(RESERVE_NAME, create=new, write=True)
-    try:
+        missing = RESERVE_BYTES - (file.size() if file is not None else 0)
+        if missing <= 0:
+            return True
+        if storage.free_bytes() < RESERVE_BYTES + missing:
+            return False
+        if file is None:
+            file = storage.open(RESERVE_NAME, create=True)
         file.allocate(RESERVE_BYTES)
-    except OSError:
-        if new:
+        return True
+    except OSError as error:
+        if file is not None and not there:
             storage.remove(RESERVE_NAME)
-        raise
+        if not is_full(error):
+            raise
+        return False
     finally:
-        file.close()
+        if file is not None:
+            file.close()
 
 
 def release_reserve(storage: Storage, full_disk: FullDisk, *, all_of_it: bool = True) -> bool:
-    """Give reserved space back to the disk, or only the half for deletes; False where there is none."""
+    """Give reserved space back to the disk, or only a step of the half for commits; False where there is none."""
     if RESERVE_NAME not in storage.names():
         return False
     if all_of_it:
         storage.remove(RESERVE_NAME)
-    elif not _halve(storage):
+    elif not _take_step(storage):
         return False
-    full_disk.note(f"{storage.path}: the disk is full: {'all' if all_of_it else 'half'} of the reserve was given up")
+    full_disk.note(f"{storage.path}: the disk is full: {'all' if all_of_it else 'a part'} of the reserve was given up")
     return True
 
 
-def _halve(storage: Storage) -> bool:
+def _take_step(storage: Storage) -> bool:
     file = storage.open(RESERVE_NAME, write=True)
     try:
-        if file.size() <= RESERVE_BYTES // 2:
+        size = file.size()
+        if size <= RESERVE_BYTES // 2:
             return False
-        file.truncate(RESERVE_BYTES // 2)
+        file.truncate(max(size - _STEP_BYTES, RESERVE_BYTES // 2))
         return True
     finally:
         file.close()

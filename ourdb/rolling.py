@@ -74,7 +74,7 @@ class RollingLog(LogTail):
             0, index, number, self.uuid, manifest.epoch, self.sequence + 1, self.next_key, _time_ns()
         )
         limit = segment_limit(manifest.settings.segment_bytes, index)
-        file = create_segment(self.storage, header, max(needed, min(GROW_MIN, limit)))
+        file = self._created(header, max(needed, SEGMENT_HEADER.size), min(GROW_MIN, limit))
         changed = manifest if manifest.version > self.manifest.version else manifest.next_version()
 
         def go_over() -> None:
@@ -94,6 +94,18 @@ class RollingLog(LogTail):
             if self._file is not file:
                 file.close()
             raise
+
+    def _created(self, header: SegmentHeader, needed: int, usual: int) -> File:
+        """A segment file of the *usual* size at least; where the disk is full, of what is *needed* alone."""
+        least = -(-needed // 4096) * 4096
+        try:
+            return create_segment(self.storage, header, max(needed, usual))
+        except OSError as error:
+            if not is_full(error) or least >= usual:
+                raise
+        file = create_segment(self.storage, header, least)
+        self.full_disk.note(f"{self.storage.path}: a segment begins with {least} bytes instead of {usual}")
+        return file
 
     def _free_index(self, manifest: Manifest, others: tuple[SegmentEntry, ...], also: int = 0) -> int:
         taken = {entry.index for entry in others} | {index for _, index, _ in manifest.retired}

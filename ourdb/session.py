@@ -20,7 +20,7 @@ from ourdb.indexing import FLUSH_BYTES, HINT_BYTES, HINT_FIXED_BYTES, IndexedLog
 from ourdb.iteration import live_slots
 from ourdb.manifest import SegmentEntry
 from ourdb.recovery import Loaded
-from ourdb.reserve import make_reserve, release_reserve
+from ourdb.reserve import make_reserve, release_reserve, set_aside
 from ourdb.scan import CommitSeen, Replay
 from ourdb.single import Bound, Place
 from ourdb.tail import segment_limit
@@ -69,7 +69,7 @@ class LogSession(IndexedLog):
         self._set_limit()
 
     def _open_log(self, loaded: Loaded) -> None:
-        make_reserve(self.storage, self.full_disk)
+        self.reserve_spent = not make_reserve(self.storage, self.full_disk)
         if not loaded.number:
             self._create_active(self.manifest, self.manifest.segments)
         elif loaded.clean:
@@ -109,7 +109,7 @@ class LogSession(IndexedLog):
     def _room(self, size: int, *, freeing: bool) -> None:
         """Make *size* bytes of allocated space at the tail: by a hint that is due, growth or a new segment."""
         if self._hint_is_due():
-            self._periodic()
+            self._with_reserve(self._periodic, freeing)
         hint_room = record_span(HINT_FIXED_BYTES + 12 * (self._unhinted() + size // RECORD_BYTES + 2)) + RECORD_BYTES
         assert self._active is not None
         limit = segment_limit(self.manifest.settings.segment_bytes, self._active.index)
@@ -125,14 +125,26 @@ class LogSession(IndexedLog):
             raise LimitError(f"{self.storage.path}: one commit of {size} bytes is more than a segment takes; split it")
         self._with_reserve(lambda: self._grow_to(self.tail + size), freeing)
 
-    def _with_reserve(self, act: Callable[[], None], freeing: bool) -> None:
-        """Run *act*; where the disk is full and the commit frees space, give up the reserve for it."""
-        try:
-            act()
-        except OSError as error:
-            if not (is_full(error) and freeing and release_reserve(self.storage, self.full_disk, all_of_it=False)):
-                raise
-            act()
+    def _with_reserve(self, act: Callable[[], object], freeing: bool) -> None:
+        """Run *act*; where the disk is full and the commit frees space, give up as much of the reserve as it takes."""
+        while True:
+            try:
+                act()
+                return
+            except OSError as error:
+                full = is_full(error) and self._failed is None
+                if not (full and freeing and release_reserve(self.storage, self.full_disk, all_of_it=False)):
+                    raise
+            self.reserve_spent = True
+            self._settle_if_needed()
+
+    def refill_reserve(self) -> None:
+        """Set aside again what was taken out of the reserve, as soon as there is room. The lock must be held."""
+        if self.reserve_spent:
+            try:
+                self.reserve_spent = not set_aside(self.storage)
+            except OSError:
+                self.reserve_spent = True  # what it is called behind has happened: the next sync tries again
 
     def _roll(self, needed: int) -> None:
         """Seal the active segment, durably, and go on in a new one of at least *needed* bytes."""
@@ -153,6 +165,7 @@ class LogSession(IndexedLog):
         """Every 512 KiB of log: a hint; now and then a sync; a checkpoint when the overlay is full."""
         self._append_hint()
         self._write_state()
+        self.refill_reserve()
         if self.tail - self.durable_offset >= FLUSH_BYTES:
             self._flush_behind()
         if len(self.live.overlay) >= self._overlay_max() + self.postponed:
@@ -186,6 +199,7 @@ class LogSession(IndexedLog):
             with self.lock:
                 if self._active is active:  # else a roll has synced it meanwhile
                     self._mark_durable(tail, sequence)
+                self.refill_reserve()
 
     def _end_sync(self) -> None:
         with self.lock:

@@ -32,7 +32,7 @@ from ourdb.format import (
 from ourdb.format import (
     State as StateSidecar,
 )
-from ourdb.full_disk import FullDisk
+from ourdb.full_disk import FullDisk, is_full
 from ourdb.manifest import Manifest, SegmentEntry
 from ourdb.position import Position
 from ourdb.recovery import STATE_NAME, Loaded
@@ -106,6 +106,7 @@ class LogTail(ABC):
         "next_key",
         "on_show",
         "postponed",
+        "reserve_spent",
         "reserved",
         "set",
         "storage",
@@ -138,6 +139,7 @@ class LogTail(ABC):
         self.checkpoint_problem = ""
         self.compaction_problem = ""
         self.full_disk = FullDisk()
+        self.reserve_spent = False  # something was taken out of the reserve, and not put back
         self._loaded: Loaded | None = loaded  # until the session begins
         self._before_durable = before_durable
         self._sync_lock = threading.Lock()
@@ -289,10 +291,24 @@ class LogTail(ABC):
         step = min(max(self._capacity, GROW_MIN), _GROW_MAX)
         limit = segment_limit(self.manifest.settings.segment_bytes, self._active.index)
         capacity = max(end, min(self._capacity + step, max(limit, end)))
-        capacity = -(-capacity // 4096) * 4096
-        self._file.allocate(capacity)
+        capacity = self._allocated(-(-end // 4096) * 4096, -(-capacity // 4096) * 4096)
         self._map_active()
         self._capacity = capacity
+
+    def _allocated(self, least: int, wanted: int) -> int:
+        """Allocate the active segment up to *wanted*, where the disk is full up to *least* alone; which it is."""
+        assert self._file is not None
+        try:
+            self._file.allocate(wanted)
+        except OSError as error:
+            if not is_full(error) or least == wanted:
+                raise
+            if self._file.size() > least:
+                self._file.truncate(least)  # what a call that failed got is for others, too
+            self._file.allocate(least)
+            self.full_disk.note(f"{self.storage.path}: the log grows by no more than each commit takes")
+            return least
+        return wanted
 
     def _warm_ahead(self, end: int) -> None:
         """Have the page cache hold the active segment up to *end* and half a MiB further.

@@ -67,18 +67,32 @@ def fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:
     need = sum(victim.live_bytes for victim in pending[0])
     if need + WRITE_BYTES <= free:
         return pending.pop(0)
-    release_reserve(writer.storage, writer.full_disk)
-    pending.sort(key=lambda group: min(victim.live_bytes for victim in group))
-    group = sorted(pending.pop(0), key=lambda victim: victim.live_bytes)
+    give_up_reserve(writer)
+    live = writer.live
+    known, index_bytes = live.generation.header.position.sequence, 8 * (live.count + len(live.overlay))
+
+    def cost(victim: Victim) -> int:
+        """Bytes that it takes to compact it: a copy of what is live, and a checkpoint where the index is behind it."""
+        return victim.live_bytes + (index_bytes if victim.entry.last > known else 0)
+
+    pending.sort(key=lambda group: min(map(cost, group)))
+    group = sorted(pending.pop(0), key=cost)
     if len(group) > 1:
         pending.append(group[1:])
-    if group[0].live_bytes + _SLACK_BYTES > writer.storage.free_bytes():
+    if cost(group[0]) + _SLACK_BYTES > writer.storage.free_bytes():
         raise OSError(
             errno.ENOSPC,
-            f"compaction needs {group[0].live_bytes} free bytes for the segment with the fewest live bytes",
+            f"compaction needs {cost(group[0]) + _SLACK_BYTES} free bytes for the segment that needs least",
             writer.storage.path,
         )
     return group[:1]
+
+
+def give_up_reserve(writer: Writer) -> bool:
+    """Give back all that was set aside, until there is room again; False where there was nothing."""
+    with writer.lock:
+        writer.reserve_spent = True
+        return release_reserve(writer.storage, writer.full_disk)
 
 
 def plan_now(writer: Writer, min_dead_ratio: float) -> tuple[list[list[Victim]], int]:

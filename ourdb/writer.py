@@ -53,6 +53,7 @@ from ourdb.format import (
     record_span,
     slot_is_live,
 )
+from ourdb.full_disk import is_full
 from ourdb.position import Position
 from ourdb.session import LogSession
 from ourdb.state import checked_key
@@ -208,6 +209,7 @@ class Writer(LogSession):
         expect: Mapping[int, int] | None = None,
         tag: bytes = b"",
         origin: tuple[bytes, int, int] | None = None,
+        freeing: bool = False,
     ) -> Position:
         """Append *changes* (None deletes) as one commit: all of it or nothing. See `OurDB.batch`."""
         with self.lock:
@@ -216,9 +218,10 @@ class Writer(LogSession):
                 self._check_expected(expect)
             live = [(key, change) for key, change in changes.items() if change is not None or self._holds(key)]
             if live or tag or origin:
-                self._ready(freeing=all(change is None for _, change in live))
+                freeing = freeing or all(change is None for _, change in live)
+                self._ready(freeing=freeing)
                 before = self.tail
-                self._append_batch(dict(live), tag, origin)
+                self._append_batch(dict(live), tag, origin, freeing)
                 self._expect_more(before)
             position = self.position
             self._single.reopen()
@@ -226,7 +229,12 @@ class Writer(LogSession):
         return position
 
     def put_all(
-        self, puts: Mapping[int, bytes], deletes: Iterable[int], expect: Mapping[int, int] | None, tag: bytes
+        self,
+        puts: Mapping[int, bytes],
+        deletes: Iterable[int],
+        expect: Mapping[int, int] | None,
+        tag: bytes,
+        freeing: bool,
     ) -> Position:
         """Append puts and deletes as one commit; see `OurDB.commit`."""
         if not expect:
@@ -242,17 +250,17 @@ class Writer(LogSession):
                 self.checked_target(checked_key(key))
         changes: dict[int, tuple[Codec, bytes] | None] = {checked_key(key): None for key in deletes}
         if not changes and not expect and not codec.id and plain:
-            return self._put_all_long(plain, tag)
+            return self._put_all_long(plain, tag, freeing)
         for key, value in plain.items():
             changes.pop(key, None)  # puts come in their order, behind the deletes
             changes[key] = codec, codec.encode(value) if codec.id else value
-        return self.commit(changes, expect, tag)
+        return self.commit(changes, expect, tag, freeing=freeing)
 
-    def _put_all_long(self, pairs: Mapping[int, bytes], tag: bytes) -> Position:
+    def _put_all_long(self, pairs: Mapping[int, bytes], tag: bytes, freeing: bool) -> Position:
         with self.lock:
-            self._ready()
+            self._ready(freeing=freeing)
             before = self.tail
-            self._append_puts(pairs, PUT, tag)
+            self._append_puts(pairs, PUT, tag, freeing)
             self._expect_more(before)
             position = self.position
             self._single.reopen()
@@ -289,9 +297,9 @@ class Writer(LogSession):
             self._single.reopen()
         self._committed()
 
-    def _append_puts(self, pairs: Mapping[int, bytes], meta: int, tag: bytes = b"") -> None:
+    def _append_puts(self, pairs: Mapping[int, bytes], meta: int, tag: bytes = b"", freeing: bool = False) -> None:
         size = sum(map(len, pairs.values())) + (RECORD_BYTES + 7) * len(pairs) + record_span(64 + len(tag))
-        self._room(size, freeing=False)
+        self._room(size, freeing=freeing)
         live, numbers = self.live, self.live.table.numbers
         keys, values = list(pairs), list(pairs.values())
         newer = list(map(live.overlay_get, keys))
@@ -311,9 +319,9 @@ class Writer(LogSession):
         changes: Mapping[int, tuple[Codec, bytes] | None],
         tag: bytes,
         origin: tuple[bytes, int, int] | None,
+        freeing: bool,
     ) -> None:
         size = sum(record_span(len(change[1]) if change else 0) for change in changes.values())
-        freeing = all(change is None for change in changes.values())
         self._room(size + record_span(COMMIT_BYTES_MAX), freeing=freeing)
         now, sequence, offset = _time_ns(), self.sequence, self.tail
         parts: list[bytes | bytearray] = []
@@ -370,8 +378,16 @@ class Writer(LogSession):
         self._settle_if_needed()
         if len(self.live.overlay) > _CLOSE_OVERLAY_MAX:
             self._try_checkpoint()
-        self._hint_to_tail()
-        self._append_marker(CLOSE)
+        for mark in (self._hint_to_tail, lambda: self._append_marker(CLOSE)):
+            try:
+                self._with_reserve(mark, freeing=True)
+            except OSError as error:
+                if not is_full(error) or self._failed is not None:
+                    raise
+                self.full_disk.note(
+                    f"{self.storage.path}: closed without a mark: the next open looks for the log's end"
+                )
+                break
         self._sync_active()
         self._trim(self._file, self.tail)
 

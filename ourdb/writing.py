@@ -81,6 +81,7 @@ class Writing(Reading, MutableMapping[int, bytes]):
         *,
         expect: Mapping[int, int] | None = None,
         tag: bytes = b"",
+        freeing: bool = False,
     ) -> Position:
         """Set *puts* and delete *deletes* in one commit; its position. As `batch` does, at a fraction of the cost.
 
@@ -92,7 +93,7 @@ class Writing(Reading, MutableMapping[int, bytes]):
         ----------
         puts : Mapping[int, bytes]
         deletes : Iterable[int]
-        expect, tag
+        expect, tag, freeing
             As of `batch`.
         """
         if type(puts) is not dict:
@@ -103,9 +104,9 @@ class Writing(Reading, MutableMapping[int, bytes]):
             tag = checked_tag(tag)
         core = self._core
         writer = core if type(core) is Writer else self._writer
-        return writer.put_all(puts, deletes, checked_expect(expect) if expect else None, tag)
+        return writer.put_all(puts, deletes, checked_expect(expect) if expect else None, tag, freeing)
 
-    def batch(self, *, expect: Mapping[int, int] | None = None, tag: bytes = b"") -> Batch:
+    def batch(self, *, expect: Mapping[int, int] | None = None, tag: bytes = b"", freeing: bool = False) -> Batch:
         """A batch: ``with db.batch() as b: b.set(...); b.delete(...)`` is one commit, or nothing.
 
         Parameters
@@ -115,9 +116,12 @@ class Writing(Reading, MutableMapping[int, bytes]):
             ConflictError otherwise.
         tag : bytes
             At most 255 bytes stored with the commit; see *accept_commit* and `changes`.
+        freeing : bool
+            It makes space free in the end, though it also puts: on a full disk it may use the space that is kept
+            for this, as deletes may anyway.
         """
         writer = self._writer
-        return Batch(writer, self.get, expect, tag, codec_named(writer.manifest.settings.codec))
+        return Batch(writer, self.get, expect, tag, codec_named(writer.manifest.settings.codec), freeing)
 
     def clear(self) -> None:
         """Delete every key, in one commit."""

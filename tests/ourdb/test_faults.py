@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
 from collections import Counter
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from ourdb.errors import CorruptionError, OurDBError, StoreFailedError
+from ourdb.reserve import RESERVE_BYTES, RESERVE_NAME
 from ourdb.store import OurDB
 from ourdb.testing import CrashStorage, FaultyStorage, MemoryStorage
 from tests.crash import check, story
@@ -284,6 +286,93 @@ class TestFullDisk:
             db.set(key, b"again" * 20)
             items[key] = b"again" * 20
         assert dict(db.items()) == items
+        db.close()
+
+    def test_is_filled_to_its_last_pages(self) -> None:
+        storage, db, _ = self.fill()
+        with pytest.raises(OSError, match="No space"):
+            for number in range(1000):
+                db.set(number, b"small")
+        assert storage.free_bytes() < 2 * 4096
+        db.close()
+
+    @pytest.mark.parametrize("how", ["commit", "batch", "puts alone"])
+    def test_has_room_for_puts_of_a_commit_that_frees(self, how: str) -> None:
+        _, db, items = self.fill()
+        new = b"new" * 1000
+
+        def put(number: int, freeing: bool) -> None:
+            gone = [] if how == "puts alone" else list(items)[:2]
+            if how == "batch":
+                with db.batch(freeing=freeing) as batch:
+                    batch.set(number, new)
+                    batch.delete_many(gone)
+            else:
+                db.commit({number: new}, gone, freeing=freeing)
+            items[number] = new
+            for key in gone:
+                del items[key]
+
+        with pytest.raises(OSError, match="No space"):
+            for number in range(1000, 2000):
+                put(number, freeing=False)
+        for number in range(2000, 2050):
+            put(number, freeing=True)
+        assert dict(db.items()) == items
+        db.close()
+
+    def test_gives_the_reserve_back_in_steps_and_takes_it_again(self) -> None:
+        storage, db, items = self.fill()
+
+        def reserved() -> int:
+            return len(storage.read_file(RESERVE_NAME))
+
+        for key in list(items)[:10]:
+            db.delete(key)
+        assert RESERVE_BYTES // 2 < reserved() < RESERVE_BYTES
+        db.sync()
+        assert reserved() < RESERVE_BYTES
+        assert storage.capacity_bytes is not None
+        storage.capacity_bytes += 3 * RESERVE_BYTES
+        db.set(5000, b"there is room again")
+        db.sync()
+        assert reserved() == RESERVE_BYTES
+        db.close()
+
+    def test_is_closed_as_ever(self) -> None:
+        storage, db, items = self.fill()
+        epoch = db.position.epoch
+        db.close()
+        with OurDB("x", storage=storage) as db:
+            db.delete(items.popitem()[0])  # begins the session
+            assert (db.position.epoch, dict(db.items())) == (epoch, items)
+
+    @pytest.mark.parametrize("frees", [True, False])
+    def test_is_closed_where_nothing_is_left_for_the_marks_of_a_close(self, frees: bool) -> None:
+        storage, db, items = self.fill()
+        storage.remove(RESERVE_NAME)
+        used = storage.capacity_bytes = self.CAPACITY - storage.free_bytes()
+        db.close()
+        with OurDB("x", storage=storage) as db:
+            assert dict(db.items()) == items
+            storage.capacity_bytes = 2 * self.CAPACITY if frees else used
+            if frees:
+                db.set(1, b"one")
+                assert dict(db.items()) == items | {1: b"one"}
+
+    @pytest.mark.parametrize("segment_bytes", [65536, 1 << 26])
+    def test_compacted_gives_back_what_was_deleted(self, segment_bytes: int) -> None:
+        storage = MemoryStorage(capacity_bytes=self.CAPACITY)
+        db = OurDB("x", storage=storage, segment_bytes=segment_bytes, auto_compact=False)
+        keys = itertools.count()
+        with pytest.raises(OSError, match="No space"):
+            for key in keys:
+                db.set(key, bytes(1000))
+        db.delete_many(list(db))
+        db.compact()
+        assert storage.free_bytes() > self.CAPACITY - RESERVE_BYTES - 200_000
+        assert len(storage.read_file(RESERVE_NAME)) == RESERVE_BYTES
+        db.set(1, bytes(100_000))
         db.close()
 
     def test_takes_back_a_batch_that_does_not_fit(self) -> None:

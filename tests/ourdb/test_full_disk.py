@@ -101,7 +101,7 @@ def test_reserve_that_was_given_up_in_part_is_made_whole_again() -> None:
             db[key] = b"%d" % key * 300
     for key in range(300):
         del db[key]
-    assert "half of the reserve" in db.stats().full_disk_last
+    assert "a part of the reserve" in db.stats().full_disk_last
     assert storage.open(RESERVE_NAME).size() == RESERVE_BYTES // 2
     db.close()
     storage.capacity_bytes = 8_000_000
