@@ -102,7 +102,7 @@ def test_reserve_that_was_given_up_in_part_is_made_whole_again() -> None:
     for key in range(300):
         del db[key]
     assert "a part of the reserve" in db.stats().full_disk_last
-    assert storage.open(RESERVE_NAME).size() == RESERVE_BYTES // 2
+    assert RESERVE_BYTES // 2 <= storage.open(RESERVE_NAME).size() < RESERVE_BYTES
     db.close()
     storage.capacity_bytes = 8_000_000
     with OurDB("s", "w", storage=storage, segment_bytes=65536) as db:
