@@ -55,7 +55,7 @@ FEATURES_KNOWN: Final = 0
 XATTR_NAME_BYTES_MAX: Final = 255
 BLOCK_SIZE_MIN, BLOCK_SIZE_MAX = 1 << 12, 1 << 22
 # A nested array is allocated before its items are seen, up to 1024 deep: this bounds that at 4 MiB.
-_ITEMS_MAX: Final = 512
+ITEMS_MAX: Final = 512
 _DAMAGE: Final = (ValueError, TypeError, OverflowError, struct.error)
 
 _KIND: Final = 0o170000
@@ -122,7 +122,7 @@ def _fields(data: bytes, key: int, expected: int) -> Any:
     if data[:2] != _HEADERS[expected]:
         found = TYPE_NAMES[record_type(data, key)]
         raise CorruptionError(f"metadata record {key} is a {found}, expected a {TYPE_NAMES[expected]}")
-    return unpackb(data[2:], max_array_len=_ITEMS_MAX)
+    return unpackb(data[2:], max_array_len=ITEMS_MAX)
 
 
 def _damaged(data: bytes, key: int, error: Exception) -> NoReturn:
@@ -193,11 +193,11 @@ def decode_inode(data: bytes, key: int) -> Inode:
     if of_type not in _SHAPES:
         raise CorruptionError(f"metadata record {key} is a {TYPE_NAMES[of_type]}, expected an inode")
     try:
-        fields = unpackb(data[2:], max_array_len=_ITEMS_MAX)
+        fields = unpackb(data[2:], max_array_len=ITEMS_MAX)
         if tuple(map(type, fields)) not in _SHAPES[of_type]:
             raise ValueError("fields are missing or of a wrong type")
         fields[13] = tuple(_PARENT.iter_unpack(fields[13]))
-        fields[15] = _xattrs_of(fields[15]) if fields[15] else {}
+        fields[15] = attributes_of(fields[15]) if fields[15] else {}
         inode = Inode(key, *fields[:17])
         if of_type == FILE:
             inode.block_size, inode.inline, inode.blocks, inode.block_bytes, inode.reserved_bytes, root = fields[17:]
@@ -300,7 +300,7 @@ def encode_xattrs(attributes: dict[bytes, bytes]) -> bytes:
 def decode_xattrs(data: bytes, key: int) -> dict[bytes, bytes]:
     """Attributes by name, ascending."""
     try:
-        return _xattrs_of(_fields(data, key, XATTRS))
+        return attributes_of(_fields(data, key, XATTRS))
     except _DAMAGE as error:
         _damaged(data, key, error)
 
@@ -314,7 +314,7 @@ def _xattr_fields(attributes: dict[bytes, bytes]) -> tuple[bytes, ...]:
     return b"\0".join(names), struct.pack(f"<{len(values)}I", *map(len, values)), b"".join(values)
 
 
-def _xattrs_of(fields: Any) -> dict[bytes, bytes]:
+def attributes_of(fields: Any) -> dict[bytes, bytes]:
     if fields == []:
         return {}
     packed_names, packed_lengths, values = fields

@@ -1,0 +1,336 @@
+"""A file's content: its map, the blocks that it names, its counts; what is wrong, and what the map should be.
+
+One walk does both, so that what a repair stores is what the check would have passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vfsdb import extents, layers
+from vfsdb.codecs import BLOCK_SIZE_MAX, BLOCK_SIZE_MIN
+from vfsdb.errors import CorruptionError
+from vfsdb.extents import Entry, Patched, Run
+from vfsdb.fsck.state import USED, Check
+from vfsdb.fsck.trees import TreeWalk
+from vfsdb.layers import Layer
+from vfsdb.records import MAP_PAGE, Inode
+
+
+class FileWalk:
+    """One walk over the content of a file that has a map.
+
+    Parameters
+    ----------
+    check : Check
+    inode : Inode
+        As far as its record could be read.
+    quiet : bool
+        Look again, for a repair: nothing is noted, no key is claimed, and `entries` is filled.
+
+    Attributes
+    ----------
+    sound : bool
+        Nothing was found.
+    entries : list[Entry]
+        With *quiet*: what the map should be.
+    again : list[Patched]
+        Those of `entries` that are to be stored again, as one block.
+    blocks, block_bytes, reserved_bytes, end : int
+        Of the entries as they should be; *end* is behind the last byte that is stored.
+    """
+
+    def __init__(self, check: Check, inode: Inode, *, quiet: bool = False) -> None:
+        self._check = check
+        self._inode = inode
+        self._quiet = quiet
+        self.block_size = inode.block_size
+        self.sound = True
+        self.entries: list[Entry] = []
+        self.again: list[Patched] = []
+        self.blocks = self.block_bytes = self.reserved_bytes = self.end = 0
+        self._before: Entry | None = None
+        self.tree = TreeWalk(check, inode.ino, inode.root, MAP_PAGE, quiet=quiet)
+
+    def run(self) -> None:
+        """Walk."""
+        if not is_block_size(self.block_size):
+            found = self._likely_block_size() or (
+                self._check.superblock.block_size if self._check.superblock is not None else 1 << 17
+            )
+            self._note("file.block_size", f"{self.block_size}; its blocks say {found}")
+            self.block_size = found
+        elif (other := self._contradicting_block_size()) is not None:
+            self._note("file.block_size", f"{self.block_size}; its blocks have {other} bytes")
+            self.block_size = other
+        for leaf in self.tree.leaves():
+            for index, value in zip(leaf.keys, leaf.values, strict=True):
+                self._take(index, value)
+        self.sound = self.sound and self.tree.sound
+        inode = self._inode
+        if self.end > inode.size:
+            self._note("file.size", f"data up to byte {self.end} of a file of {inode.size}")
+        for name in ("blocks", "block_bytes", "reserved_bytes"):
+            counted, has = getattr(inode, name), getattr(self, name)
+            if counted != has:
+                self._note(f"file.{name}", f"counted are {counted}, there are {has}")
+
+    def _note(
+        self, code: str, problem: str, start: int = 0, stop: int = 0, key: int | None = None, lost: bool = False
+    ) -> None:
+        self.sound = False
+        if not self._quiet:
+            self._check.find(code, problem, ino=self._inode.ino, key=key, start=start, stop=stop, lost=lost)
+
+    # -- entries ---------------------------------------------------------------------------------------------
+
+    def _take(self, index: int, value: bytes) -> None:
+        try:
+            entry = extents.decode(index, value)
+        except CorruptionError as error:
+            self._note("map.entry", error.problem, *self._bytes_of(index, 1), lost=True)
+            return
+        if entry.length < 1 or index + entry.length > extents.INDEX_END:
+            self._note(
+                "map.entry",
+                f"it covers {entry.length} blocks from block {index} on",
+                *self._bytes_of(index, 1),
+                lost=True,
+            )
+            return
+        before = self._before
+        end = before.block + before.length if before is not None else 0
+        if end > index:
+            self._note(
+                "map.overlap", f"block {index} is in the entry before it, too", *self._bytes_of(index, end - index)
+            )
+            if index + entry.length <= end or type(entry) is Patched:
+                return
+            entry = extents.clip(entry, end, entry.block + entry.length)
+        elif before is not None and extents.joined(before, entry) is not None:
+            self._note("map.split", f"the entries of blocks {before.block} and {index} should be one")
+        self._before = entry
+        if type(entry) is Run:
+            self._run(entry)
+        elif type(entry) is Patched:
+            self._patched(entry)
+        else:
+            self._keep(entry)
+            self.reserved_bytes += entry.length * self.block_size
+
+    def _bytes_of(self, index: int, count: int) -> tuple[int, int]:
+        return index * self.block_size, (index + count) * self.block_size
+
+    def _keep(self, entry: Entry) -> None:
+        if not self._quiet:
+            return
+        one = extents.joined(self.entries[-1], entry) if self.entries else None
+        if one is None:
+            self.entries.append(entry)
+        else:
+            self.entries[-1] = one
+
+    # -- runs ------------------------------------------------------------------------------------------------
+
+    def _run(self, run: Run) -> None:
+        check, size = self._check, self.block_size
+        if not 0 <= run.tail < size:
+            self._note(
+                "map.entry",
+                f"the last block of the run at block {run.block} has {run.tail} bytes",
+                *self._bytes_of(run.block, run.length),
+            )
+            run = run._replace(tail=0)
+        whole = run.length - 1 if run.tail else run.length
+        blocks = check.blocks
+        fine = (not whole or blocks.are_whole(run.key, whole, run.birth, size)) and (
+            not run.tail or blocks.are_whole(run.key + whole, 1, run.birth + whole, run.tail)
+        )
+        if fine and not self._claim(run):
+            fine = False
+        bad = check.bad_blocks
+        if fine and (not bad or bad.keys().isdisjoint(range(run.key, run.key + run.length))):
+            self._counted(run)
+            return
+        for step in range(run.length):
+            tail = run.tail if step == run.length - 1 else 0
+            kept = self._block(Run(run.block + step, 1, run.key + step, run.birth + step, tail))
+            if kept is not None:
+                self._counted(kept)
+
+    def _claim(self, run: Run) -> bool:
+        """Note that the blocks are in use; False where some are already."""
+        if self._quiet:
+            return True
+        clashes = self._check.blocks_used.mark(run.key, run.length, USED)
+        if not clashes:
+            return True
+        for clash in clashes:
+            self._shared(run, clash.first, clash.length)
+        return False
+
+    def _shared(self, run: Run, first: int, length: int) -> None:
+        start = run.block + first - run.key
+        self._check.shared_blocks.setdefault(self._inode.ino, set()).update(range(first, first + length))
+        self._note(
+            "block.shared",
+            f"{length} blocks from key {first} on are another file's, too",
+            *self._bytes_of(start, length),
+            key=first,
+            lost=True,
+        )
+
+    def _counted(self, run: Run) -> None:
+        self.blocks += run.length
+        self.block_bytes += extents.byte_count(run, self.block_size)
+        self.end = max(self.end, run.block * self.block_size + extents.byte_count(run, self.block_size))
+        self._check.births_max = max(self._check.births_max, run.birth + run.length - 1)
+        self._keep(run)
+
+    def _block(self, run: Run) -> Run | None:
+        """One block: as it should be, None for a hole."""
+        check = self._check
+        place = self._bytes_of(run.block, 1)
+        if not self._is_mine(run.key):
+            return None
+        problem = block_problem(check, run.key, run.birth)
+        if problem:
+            code, text = problem
+            self._note(code, text, *place, key=run.key, lost=True)
+            return None
+        stored = check.blocks.get(run.key)
+        assert stored is not None
+        wanted = run.tail or self.block_size
+        if stored[1] == wanted:
+            return run
+        fits = 0 < stored[1] <= self.block_size
+        self._note(
+            "block.length", f"{stored[1]} bytes are stored, its entry says {wanted}", *place, key=run.key, lost=not fits
+        )
+        return run._replace(tail=stored[1] % self.block_size) if fits else None
+
+    def _is_mine(self, key: int) -> bool:
+        """Whether no other file has the block, as the check found."""
+        shared = self._check.shared_blocks.get(self._inode.ino)
+        return shared is None or key not in shared
+
+    # -- layers ----------------------------------------------------------------------------------------------
+
+    def _patched(self, entry: Patched) -> None:
+        place = self._bytes_of(entry.block, 1)
+        page = layers.page_bytes(self.block_size)
+        problem = layers_problem(entry, self.block_size, page)
+        if problem:
+            self._note("map.layers", f"block {entry.block} {problem}", *place)
+        kept: list[Layer] = []
+        shown = 0
+        for layer in entry.layers:
+            mended = self._layer(entry.block, layer, page, shown)
+            if mended is not None:
+                shown |= mended.shown
+                kept.append(mended)
+        if not kept:
+            return
+        mended_entry = extents.entry_of(entry.block, kept, self.block_size)
+        self.blocks += len(kept)
+        self.block_bytes += sum([layer.size for layer in kept])
+        self.end = max(self.end, entry.block * self.block_size + layers.end(kept, page))
+        self._check.births_max = max(self._check.births_max, *(layer.birth for layer in kept))
+        if mended_entry is not None:
+            self._keep(mended_entry)
+            if self._quiet and type(mended_entry) is Patched and layers_problem(mended_entry, self.block_size, page):
+                self.again.append(mended_entry)
+
+    def _layer(self, block: int, layer: Layer, page: int, shown: int) -> Layer | None:
+        """A layer as it should be; None where nothing of it can be shown."""
+        check = self._check
+        place = self._bytes_of(block, 1)
+        if not self._quiet:
+            if check.blocks_used.mark(layer.key, 1, USED):
+                self._shared(Run(block, 1, layer.key, layer.birth), layer.key, 1)
+                return None
+        elif not self._is_mine(layer.key):
+            return None
+        problem = block_problem(check, layer.key, layer.birth)
+        if problem:
+            self._note(problem[0], problem[1], *place, key=layer.key, lost=True)
+            return None
+        stored = check.blocks.get(layer.key)
+        assert stored is not None
+        size = stored[1]
+        if size != layer.size:
+            self._note(
+                "block.length", f"a layer of {size} bytes is stored, its entry says {layer.size}", *place, key=layer.key
+            )
+        count = -(-size // page)
+        pages = layer.stored
+        if pages.bit_count() != count or pages.bit_length() * page > self.block_size:
+            return None  # which of the pages these are is not known
+        visible = layer.shown & pages & ~shown
+        return layer._replace(size=size, shown=visible) if visible else None
+
+    # -- the block size --------------------------------------------------------------------------------------
+
+    def _runs(self) -> Iterator[Run]:
+        walk = TreeWalk(self._check, self._inode.ino, self._inode.root, MAP_PAGE, quiet=True)
+        for leaf in walk.leaves():
+            for index, value in zip(leaf.keys, leaf.values, strict=True):
+                if value[:1] in (b"\0", b"\1"):
+                    try:
+                        entry = extents.decode(index, value)
+                    except CorruptionError:
+                        continue
+                    if type(entry) is Run:
+                        yield entry
+
+    def _likely_block_size(self) -> int | None:
+        """What the whole blocks of the map have; None where it has none."""
+        for run in self._runs():
+            if run.length - (1 if run.tail else 0) < 1:
+                continue
+            stored = self._check.blocks.get(run.key)
+            if stored is not None and stored[0] == run.birth and is_block_size(stored[1]):
+                return stored[1]
+        return None
+
+    def _contradicting_block_size(self) -> int | None:
+        """Another block size than the inode's that the map's first whole block has."""
+        first = next(self._runs(), None) if self._inode.root.keys else None
+        if first is None:
+            return None
+        stored = self._check.blocks.get(first.key)
+        if first.tail or stored is None or stored == (first.birth, self.block_size):
+            return None
+        found = self._likely_block_size()
+        return found if found != self.block_size else None
+
+
+def is_block_size(size: int) -> bool:
+    """Whether files can have it."""
+    return BLOCK_SIZE_MIN <= size <= BLOCK_SIZE_MAX and size & (size - 1) == 0
+
+
+def layers_problem(entry: Patched, block_size: int, page: int) -> str:
+    """What contradicts the rules of layers, "" for nothing."""
+    if not entry.layers or not isinstance(extents.entry_of(entry.block, entry.layers, block_size), Patched):
+        return "needs no layers"
+    shown = 0
+    for layer in entry.layers:
+        if not layer.shown or layer.shown & ~layer.stored or layer.shown & shown:
+            return "shows a page twice, none, or one that is not stored"
+        if layer.stored.bit_count() != -(-layer.size // page) or layer.stored.bit_length() * page > block_size:
+            return f"has a layer of {layer.size} bytes for {layer.stored.bit_count()} pages"
+        shown |= layer.shown
+    return "stores more than twice of what shows" if layers.wasteful(entry.layers) else ""
+
+
+def block_problem(check: Check, key: int, birth: int) -> tuple[str, str] | None:
+    """Code and text of what is wrong with a block that a file names; None for nothing."""
+    stored = check.blocks.get(key)
+    if stored is None:
+        told = check.blocks.damaged.get(key)
+        return ("block.damaged", told) if told else ("block.missing", "there is no block under its key")
+    if stored[0] != birth:
+        return "block.stale", f"the block there was born at {stored[0]}, the file's at {birth}"
+    told = check.bad_blocks.get(key)
+    return ("block.damaged", told) if told else None

@@ -1,0 +1,220 @@
+"""The first pass: every record by itself, in the order of keys; files with their maps and blocks.
+
+Directories' pages are left to the second pass (`vfsdb.fsck.names`), free pages to the third (`vfsdb.fsck.space`).
+"""
+
+from __future__ import annotations
+
+import stat as stat_bits
+from typing import Final
+
+from vfsdb import acl
+from vfsdb.errors import FormatError
+from vfsdb.fsck.fields import INODES, PAGES, Examined, examine
+from vfsdb.fsck.maps import FileWalk, is_block_size
+from vfsdb.fsck.namelists import names_of
+from vfsdb.fsck.state import ATTRIBUTES, INODE, Check, Inodes, sum_of_name
+from vfsdb.records import (
+    COUNTERS,
+    COUNTERS_KEY,
+    FIRST_KEY,
+    FREE_PAGE,
+    ORPHANS_KEY,
+    ROOT_KEY,
+    SUPERBLOCK_KEY,
+    TYPE_NAMES,
+    VERSION,
+    Counters,
+    Inode,
+    Superblock,
+)
+
+STEP: Final = 4096
+_MASK: Final = (1 << 64) - 1
+_ACLS: Final = (acl.ACCESS_XATTR, acl.DEFAULT_XATTR)
+_SKIPPED: Final = PAGES | {FREE_PAGE}  # which trees and free lists lead to
+
+
+def fixed_records(check: Check) -> None:
+    """Superblock, counters, root and orphans. FormatError where a newer vfsdb wrote all of them."""
+    _refuse_newer(check)
+    records = {key: check.look(key) for key in (SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY)}
+    found = records[SUPERBLOCK_KEY]
+    if found is None:
+        check.find("superblock.missing", _why(check, SUPERBLOCK_KEY), key=SUPERBLOCK_KEY, lost=True)
+    elif isinstance(found.record, Superblock):
+        check.superblock = found.record
+        check.note_broken(found, SUPERBLOCK_KEY)
+        _partners(check, found.record, found)
+    else:
+        check.find("superblock.missing", "what is there is nothing that is known", key=SUPERBLOCK_KEY, lost=True)
+    found = records[COUNTERS_KEY]
+    if found is not None and isinstance(found.record, Counters):
+        check.counters = found.record
+        check.has_counters = True
+        check.note_broken(found, COUNTERS_KEY)
+    else:
+        check.find("counters.missing", _why(check, COUNTERS_KEY), key=COUNTERS_KEY)
+    for key, code in ((ROOT_KEY, "root.missing"), (ORPHANS_KEY, "orphans.missing")):
+        found = records[key]
+        if found is None or not isinstance(found.record, Inode):
+            check.find(code, _why(check, key), ino=key, key=key, lost=key == ROOT_KEY)
+
+
+def _why(check: Check, key: int) -> str:
+    return check.records.unreadable.get(key, "there is no such record")
+
+
+def _refuse_newer(check: Check) -> None:
+    """A superblock of another version, or with features that are not known here, is not damage if nothing else is."""
+    data = check.records.get(SUPERBLOCK_KEY)
+    if data is None:
+        if next(check.records.keys(), None) is None:
+            raise FormatError(
+                "the stores hold no filesystem: no record at all (mkfs makes one)", check.source.stores.path
+            )
+        return
+    others = [check.records.get(key) for key in (ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY)]
+    if len(data) > 1 and data[0] > VERSION and all(other is None or other[:1] == data[:1] for other in others):
+        raise FormatError(
+            f"the filesystem has format version {data[0]}, this vfsdb reads {VERSION}: update vfsdb",
+            check.source.stores.path,
+        )
+    found = examine(data, SUPERBLOCK_KEY)
+    if isinstance(found.record, Superblock) and found.record.features:
+        raise FormatError(
+            f"the filesystem uses features {found.record.features:#x}, which this vfsdb does not know: update vfsdb",
+            check.source.stores.path,
+        )
+
+
+def _partners(check: Check, superblock: Superblock, examined: Examined) -> None:
+    stores = check.source.stores
+    broken = {name for name, *_ in examined.broken}
+    for name, found, expected in (
+        ("metadata_uuid", superblock.metadata_uuid, stores.metadata.uuid),
+        ("blocks_uuid", superblock.blocks_uuid, stores.blocks.uuid),
+    ):
+        if found != expected and name not in broken:
+            problem = f"{name} is {found.hex()}, the store is {expected.hex()}"
+            check.find("superblock.uuid", problem, key=SUPERBLOCK_KEY, field=name)
+    if superblock.block_size < superblock.inline_max and "inline_max" not in broken:
+        problem = f"inline_max is {superblock.inline_max}, more than a block"
+        check.find("superblock.field", problem, key=SUPERBLOCK_KEY, field="inline_max")
+
+
+def scan(check: Check) -> None:
+    """Every record from key 16 on, and the inodes at fixed keys."""
+    last = count = 0
+    for key in check.records.keys():  # noqa: SIM118  (no mapping)
+        last = key
+        count += 1
+    check.inodes = Inodes(last, count)
+    done = 0
+    for key, data in check.records.items():
+        if done % STEP == 0:
+            check.step("records", done, count, "records")
+        done += 1
+        if data is None:
+            if key >= FIRST_KEY:
+                check.find("record.unreadable", check.records.unreadable.get(key, "it is gone"), key=key, lost=True)
+            continue
+        if len(data) > 1 and data[1] in _SKIPPED and data[0] == VERSION:
+            check.totals["pages"] += 1
+            continue
+        if key >= FIRST_KEY or key in (ROOT_KEY, ORPHANS_KEY):
+            one_record(check, key, examine(data, key))
+        elif key not in (SUPERBLOCK_KEY, COUNTERS_KEY):
+            check.find("record.unreferenced", "keys 4 to 15 hold nothing", key=key)
+    check.totals["records"] = done
+    check.step("records", done, count, "records")
+
+
+def one_record(check: Check, key: int, examined: Examined) -> None:
+    """An inode by itself; other records belong to one, which looks at them."""
+    if examined.of_type in INODES and isinstance(examined.record, Inode):
+        one_inode(check, examined.record, examined)
+    elif examined.record is None:
+        check.note_broken(examined, key)
+    elif examined.of_type == COUNTERS:
+        check.find("record.content", f"a {TYPE_NAMES[examined.of_type]} under a key that is none's", key=key)
+
+
+def one_inode(check: Check, inode: Inode, examined: Examined) -> None:
+    """Fields, attributes, names as it knows them; of a file its content."""
+    ino = inode.ino
+    if examined.broken:
+        check.note_broken(examined, ino)
+    if ino >= FIRST_KEY:
+        check.keys.set(ino, INODE)
+    inodes = check.inodes
+    at = inodes.add(ino, inode.kind)
+    inodes.nlinks[at] = inode.nlink
+    total = inodes.names[at]
+    for directory, key in names_of(check, inode, quiet=False):
+        total -= sum_of_name(directory, key)
+    inodes.names[at] = total & _MASK
+    if inode.generation > check.records.version:
+        problem = f"generation {inode.generation}, the newest commit is {check.records.version}"
+        check.find("inode.generation", problem, ino=ino, key=ino, field="generation")
+    if inode.xattrs or inode.xattrs_key:
+        attributes(check, inode)
+    if stat_bits.S_ISREG(inode.mode):
+        check.totals["files"] += 1
+        if inode.inline is None:
+            walk = FileWalk(check, inode)
+            walk.run()
+            check.totals["blocks"] += walk.blocks
+            check.totals["bytes"] += walk.block_bytes
+        else:
+            _inline(check, inode)
+    if ino != ORPHANS_KEY:
+        check.totals["inodes"] += 1
+
+
+def _inline(check: Check, inode: Inode) -> None:
+    if not is_block_size(inode.block_size):
+        check.find("file.block_size", str(inode.block_size), ino=inode.ino, key=inode.ino, field="block_size")
+    for name in ("blocks", "block_bytes", "reserved_bytes"):
+        counted = getattr(inode, name)
+        if counted:
+            check.find(f"file.{name}", f"counted are {counted}, there are 0", ino=inode.ino, key=inode.ino, field=name)
+
+
+def attributes(check: Check, inode: Inode) -> None:
+    """The attributes of an inode: those in it, and those in their record."""
+    ino, key = inode.ino, inode.xattrs_key
+    for name in _ACLS:
+        if name in inode.xattrs and not is_acl(inode.xattrs[name]):
+            check.find("xattrs.acl", f"{name.decode()} is no access control list", ino=ino, key=ino, lost=True)
+    if not key:
+        return
+    examined = check.look(key) if key >= FIRST_KEY else None
+    if examined is None or not isinstance(examined.record, dict):
+        what = (
+            "there is none"
+            if examined is None
+            else f"a {TYPE_NAMES.get(examined.of_type, 'record of no type')} is there"
+        )
+        check.find("xattrs.missing", what, ino=ino, key=key, lost=True)
+        return
+    if check.keys.get(key) == ATTRIBUTES:
+        check.find("xattrs.shared", "another inode has the record, too", ino=ino, key=key)
+        return
+    check.keys.set(key, ATTRIBUTES)
+    for broken in examined.broken:
+        check.find(broken.code, f"{broken.field} {broken.problem}", ino=ino, key=key, field=broken.field, lost=True)
+    if not examined.record and not examined.broken:
+        check.find("xattrs.empty", "it holds none", ino=ino, key=key)
+    twice = inode.xattrs.keys() & examined.record.keys()
+    if twice:
+        check.find("xattrs.twice", f"{min(twice)!r} stands in both places", ino=ino, key=key)
+
+
+def is_acl(value: bytes) -> bool:
+    """Whether *value* is an access control list."""
+    try:
+        acl.decode(value)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""Walks over a tree of pages, sound or not: leaves in order, and what contradicts the invariants of `vfsdb.pages`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+from vfsdb.fsck.fields import could_be_value
+from vfsdb.fsck.state import PAGE, Check
+from vfsdb.pages import INNER_CHILDREN, KEY_END, LEAF_BYTES, ROOT_BYTES, ROOT_CHILDREN
+from vfsdb.records import FIRST_KEY, TYPE_NAMES, Page
+
+_ENTRY_BYTES: Final = 10
+
+
+class TreeWalk:
+    """One walk over the tree of an inode.
+
+    Parameters
+    ----------
+    check : Check
+    ino : int
+    root : Page or int
+        The root page, or the metadata key of its record.
+    of_type : int
+        `DIRECTORY_PAGE`, `MAP_PAGE` or `LINK_PAGE`.
+    quiet : bool
+        Look again: nothing is noted, no page is claimed.
+
+    Attributes
+    ----------
+    sound : bool
+        Nothing was found so far.
+    pages : list[int]
+        Metadata keys of the pages that belong to the tree.
+    """
+
+    def __init__(self, check: Check, ino: int, root: Page | int, of_type: int, *, quiet: bool = False) -> None:
+        self._check = check
+        self._ino = ino
+        self._root = root
+        self._of_type = of_type
+        self._quiet = quiet
+        self.sound = True
+        self.pages: list[int] = []
+        self._mine: set[int] = set()
+
+    def leaves(self) -> Iterator[Page]:
+        """Every leaf that can be reached, in the order of the tree."""
+        root = self._root
+        if isinstance(root, int):
+            found = self._child(root, None)
+            if found is None:
+                return
+            root = found
+        self._judge(root, 0, 0, KEY_END)
+        yield from self._below(root, 0, KEY_END)
+
+    def _below(self, page: Page, lower: int, upper: int) -> Iterator[Page]:
+        if not page.level:
+            if page.keys:
+                yield page
+            return
+        bounds = pairwise([lower, *page.keys[1:], upper])
+        for number, (key, (first, stop)) in enumerate(zip(page.children, bounds, strict=True)):
+            child = self._child(key, page.level)
+            if child is None:
+                continue
+            last_or_first = (0 if number == 0 else first), stop
+            self._judge(child, key, *last_or_first)
+            yield from self._below(child, first, stop)
+
+    def _child(self, key: int, level: int | None) -> Page | None:
+        """The page under *key*, below one of *level*, claimed for this tree; None where it is none of it."""
+        check = self._check
+        examined = check.look(key) if key >= FIRST_KEY else None
+        if examined is None or not isinstance(examined.record, Page):
+            if examined is None:
+                what = check.records.unreadable.get(key, "there is no record")
+            else:
+                what = f"there is a {TYPE_NAMES.get(examined.of_type, 'record of no type')}"
+            self._note("page.missing", f"where a page belongs, {what}", key, lost=True)
+            return None
+        if key in self._mine:
+            self._note("page.shared", "the tree leads to it twice", key)
+            return None
+        page = examined.record
+        if not self._quiet and check.keys.get(key) == PAGE:
+            self._note("page.shared", "it is a page of another tree, too", key)
+            return None
+        if examined.broken:
+            self.sound = False
+            if not self._quiet:
+                for broken in examined.broken:
+                    check.find(
+                        broken.code, f"{broken.field} {broken.problem}", ino=self._ino, key=key, field=broken.field
+                    )
+        elif examined.of_type != self._of_type:
+            wanted = TYPE_NAMES[self._of_type]
+            self._note("page.type", f"it is a {TYPE_NAMES[examined.of_type]}, a {wanted} belongs here", key)
+            if not _could_be(page, self._of_type):
+                return None
+        if level is not None and page.level != level - 1:
+            self._note("page.level", f"level {page.level} below a page of level {level}", key)
+        self._mine.add(key)
+        self.pages.append(key)
+        if not self._quiet:
+            check.keys.set(key, PAGE)
+        return page
+
+    def _judge(self, page: Page, key: int, lower: int, upper: int) -> None:
+        """Bounds and size of a page; *key* 0: the root."""
+        keys = page.keys
+        where = key or self._ino
+        if keys and not page.level and (keys[0] < lower or keys[-1] >= upper):
+            self._note("page.bounds", f"keys {keys[0]} to {keys[-1]} where {lower} to {upper - 1} belong", where)
+        elif page.level and len(keys) > 1 and (keys[1] < lower or keys[-1] >= upper):
+            self._note("page.bounds", f"keys {keys[1]} to {keys[-1]} where {lower} to {upper - 1} belong", where)
+        if page.level:
+            too_large = len(page.children) > (INNER_CHILDREN if key else ROOT_CHILDREN)
+        else:
+            sizes = [len(value) + _ENTRY_BYTES for value in page.values]
+            too_large = len(sizes) > 1 and sum(sizes) - max(sizes) > (LEAF_BYTES if key else ROOT_BYTES)
+        if too_large:
+            self._note("page.size", f"{len(keys)} entries are more than a page takes", where)
+
+    def _note(self, code: str, problem: str, key: int, *, lost: bool = False) -> None:
+        self.sound = False
+        if not self._quiet:
+            self._check.find(code, problem, ino=self._ino, key=key, lost=lost)
+
+
+def _could_be(page: Page, of_type: int) -> bool:
+    """Whether a page whose type byte says otherwise may be of this type, by what it holds."""
+    return bool(page.level) or all(could_be_value(value, of_type) for value in page.values)
