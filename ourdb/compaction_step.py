@@ -21,7 +21,7 @@ from ourdb.full_disk import is_full
 from ourdb.index import IndexHeader
 from ourdb.index_writer import write_generation
 from ourdb.leases import readers, remove_stale_leases
-from ourdb.manifest import SegmentEntry, SnapshotEntry
+from ourdb.manifest import HORIZON_UNKNOWN, Manifest, Retention, SegmentEntry, SnapshotEntry
 from ourdb.moving import Mover, Output
 from ourdb.needed import Needed
 from ourdb.relocation import open_relocations, relocation_name, write_relocations
@@ -58,7 +58,8 @@ class Step:
             (entry, snapshot.snapshot_state(state, writer.storage, entry, "first"))
             for entry in self._manifest.snapshots
         ]
-        needed = Needed(state, self._manifest, snapshots, {victim.entry.number for victim in self.victims})
+        victims = {victim.entry.number for victim in self.victims}
+        self._needed = needed = Needed(state, self._manifest, snapshots, victims, self._filtered)
         mover = Mover(needed, self._open_output)  # not kept: it holds the victims' maps, and with them their space
         try:
             for victim in self.victims:
@@ -66,9 +67,9 @@ class Step:
                     self.bytes_copied = mover.bytes_copied
                     yield reached
             current = writer.manifest
-            if (current.compactions, current.snapshots) != (self._manifest.compactions, self._manifest.snapshots):
+            if _basis(current) != _basis(self._manifest):
                 self._abandon(mover, remove=True)
-                return  # a snapshot or another compaction came between two slices: planned anew later
+                return  # a snapshot, a rule or another compaction came between two slices: planned anew later
             if mover.output is not None:
                 mover.output.finish()
             self._write_sidecars(mover, state, snapshots)
@@ -159,6 +160,8 @@ class Step:
             segments = tuple(entry for entry in old.segments if entry.number not in gone)
             retired = tuple((v.entry.number, v.entry.index, self._compaction) for v in self.victims)
             pruned = max(old.pruned, mover.pruned)
+            all_gone = mover.forgot or old.horizon == HORIZON_UNKNOWN
+            horizon = self._filtered if all_gone else max(old.horizon, self._needed.horizon)
             followed = max(old.followed, mover.followed, key=lambda place: place[1:])
             snapshots = tuple(_renamed(entry, self._generations) for entry in old.snapshots)
             manifest = old.next_version(
@@ -166,6 +169,7 @@ class Step:
                 compactions=self._compaction,
                 retired=(*old.retired, *retired),
                 pruned=pruned,
+                horizon=horizon,
                 followed=followed,
                 snapshots=snapshots,
                 relocations=self._relocations,
@@ -231,6 +235,11 @@ def _still_newest(mover: Mover, live: State) -> dict[int, int]:
     return {
         key: new for key, old, new, slot in zip(mover.keys, mover.olds, mover.news, now, strict=True) if old == slot
     }
+
+
+def _basis(manifest: Manifest) -> tuple[int, tuple[SnapshotEntry, ...], Retention]:
+    """What it depends on which records are needed."""
+    return manifest.compactions, manifest.snapshots, manifest.settings.retention
 
 
 def _renamed(entry: SnapshotEntry, names: dict[str, str]) -> SnapshotEntry:

@@ -76,9 +76,10 @@ class Follower:
         self._found = loaded.warnings
         self.live: State = loaded.state
         self.on_show(loaded.state)
-        self._say_position()
+        self.say_position()
 
-    def _say_position(self) -> None:
+    def say_position(self) -> None:
+        """Write into the lease what this reader and its views may read."""
         self.lease.update(min(self.manifest.compactions, self.pinned()), str(self.oldest(self.position)))
 
     @property
@@ -101,7 +102,7 @@ class Follower:
                 self._replay_active()
             if len(self.live.overlay) > _OVERLAY_MAX:
                 self._reload()
-            self._say_position()
+            self.say_position()
             return (self.sequence, self.manifest.version) != before
 
     def _follow_manifest(self) -> None:
@@ -129,7 +130,7 @@ class Follower:
             if entry.end is not None and self.offset != entry.end:
                 self._reload()
                 return
-        self._say_position()
+        self.say_position()
 
     def _replay_active(self) -> None:
         if not self._number:

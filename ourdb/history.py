@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from ourdb import feed, snapshot
+from ourdb import feed, moments, snapshot
 from ourdb.errors import InvalidArgumentError, PositionLostError, RecordNotFoundError
+from ourdb.follow import Follower
 from ourdb.format import slot_is_live
+from ourdb.manifest import HORIZON_UNKNOWN
 from ourdb.position import Change, Commit, Position, Version
 from ourdb.reading import Reading
 from ourdb.snapshot import SnapshotInfo
@@ -78,15 +80,69 @@ class History(Reading):
         if not snapshot.is_indexed(self._core, self._storage, name):
             self.refresh()  # a reader may be behind a compaction that wrote the index anew
         opened = snapshot.open_view(self._core, self._storage, name, self._verify, self._views.discard)
-        self._views.add(opened)
-        return opened
+        return self._shown(opened)  # type: ignore[no-any-return]
+
+    def _shown(self, view: Any) -> Any:
+        """Pin what *view* reads; a reader process says at once that it reads so old a state."""
+        self._views.add(view)
+        if isinstance(self._core, Follower):
+            self._core.say_position()
+        return view
 
     def delete_snapshot(self, name: str) -> None:
         """Give a snapshot up; compaction may then free what it alone pinned. Durable on return."""
         snapshot.remove(self._writer, name)
 
+    # ---- moments without a name ----
+
+    def view_at(self, position: Position) -> View:
+        """The state at *position*, which a commit returned; close it when done.
+
+        Its index is made from the log, once: O(records) time. Reads through it are those of any view.
+
+        Raises
+        ------
+        PositionLostError
+            The store does not hold the position, or compaction took versions of that state (the retention rule
+            says which it keeps).
+        """
+        self._check_position(position)
+        while True:
+            with self.view() as now:
+                manifest = self._core.manifest
+                if manifest.compactions == now.compactions:
+                    made = moments.view_as_of(now, manifest, position, self.path, self._views.discard)
+                    return self._shown(made)  # type: ignore[no-any-return]
+
+    def position_at(self, time_ns: int) -> Position:
+        """Position of the newest commit at or before *time_ns*, nanoseconds since 1970. O(records of a log segment).
+
+        PositionLostError where nothing that old is kept. Where the clock was set back, one of several positions.
+        """
+        if type(time_ns) is not int:
+            raise InvalidArgumentError(f"time_ns is {time_ns!r}; it is an int, nanoseconds since 1970")
+        with self.view() as now:
+            sequence = min(moments.sequence_at(now.state.table, time_ns), now.position.sequence)
+            epoch_of = self._core.manifest.epoch_of
+        if not sequence:
+            raise PositionLostError(f"{self.path}: no commit as old as {time_ns} ns since 1970 is kept")
+        return Position(epoch_of(sequence), sequence)
+
+    @property
+    def horizon(self) -> Position:
+        """The oldest position from which on `view_at` shows every state; 0:0 where nothing was lost."""
+        manifest = self._core.manifest
+        if manifest.horizon == HORIZON_UNKNOWN:
+            return self._core.position  # type: ignore[no-any-return]
+        return Position(manifest.epoch_of(manifest.horizon), manifest.horizon) if manifest.horizon else Position(0, 0)
+
+    # ---- differences and the feed ----
+
     def diff(self, a: str | View | None, b: str | View | None = None) -> Iterator[Change]:
-        """How *b* differs from *a*, key by key in order; each a snapshot's name, an open view, or None for now."""
+        """How *b* differs from *a*, key by key in order; each a snapshot's name, an open view, or None for now.
+
+        O(index bytes), and of each key whose record is another one the two values.
+        """
         with self._side(a) as first, self._side(b) as second:
             yield from snapshot.differences(first.state, second.state)
 

@@ -25,6 +25,7 @@ from ourdb.storage import Storage
 NAME = "MANIFEST"
 TEMPORARY = "MANIFEST.tmp"
 _MAGIC = b"OURDB-MANIFEST"
+HORIZON_UNKNOWN = 1 << 63  # no earlier state is known to be whole
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Manifest:
     relocations: int = 0  # number of the current relocation map, 0 = none
     pruned: int = 0  # sequence of the newest commit that is no longer whole in the log (compaction went over it)
     followed: tuple[str, int, int] = ("0" * 32, 0, 0)  # newest leader's position among these commits
+    horizon: int = 0  # from this sequence on every earlier state is whole: compaction took no version of it
 
     @property
     def epoch(self) -> int:
@@ -200,6 +202,8 @@ def _from_json(raw: dict[str, object]) -> Manifest:
     fields["segments"] = tuple(SegmentEntry(**entry) for entry in fields["segments"])  # type: ignore[attr-defined]
     fields["snapshots"] = tuple(SnapshotEntry(**entry) for entry in fields["snapshots"])  # type: ignore[attr-defined]
     fields["retired"] = tuple((n, i, c) for n, i, c in fields["retired"])  # type: ignore[attr-defined]
+    if "horizon" not in fields and fields["compactions"]:
+        fields["horizon"] = HORIZON_UNKNOWN
     if "followed" in fields:
         fields["followed"] = tuple(fields["followed"])  # type: ignore[arg-type]
     return Manifest(**fields)  # type: ignore[arg-type]

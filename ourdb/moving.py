@@ -132,6 +132,7 @@ class Mover:
         self.superseded: list[Moved] = []
         self.snapshot_moves: dict[str, dict[int, int]] = {}  # generation -> key -> new slot
         self.pruned = 0  # newest commit among the victims
+        self.forgot = False  # a superseded version stays behind, and nobody asked whether it is needed
         self.followed = ("0" * 32, 0, 0)  # newest leader's position among their commits
 
     def copy(self, entry: SegmentEntry) -> Iterator[int]:
@@ -188,6 +189,8 @@ class Mover:
                     keys(key)
                     olds(slot)
                     news(0)
+                elif not tracks:
+                    self.forgot = True
             if meta & FLAG_COMMIT or kind == COMMIT:
                 if sequence > self.pruned:
                     self.pruned = sequence

@@ -59,11 +59,12 @@ def checked_settings(wanted: Wanted, stored: Settings) -> Settings:
         codec_named(given["codec"])
     if not isinstance(given.get("incremental", False), bool):
         raise InvalidArgumentError(f"incremental is {given['incremental']!r}; it is True or False")
-    _check_retention(given.get("retention", Retention()))
+    check_retention(given.get("retention", Retention()))
     return replace(stored, **given)
 
 
-def _check_retention(retention: object) -> None:
+def check_retention(retention: object) -> None:
+    """InvalidArgumentError for anything that is no rule."""
     if not isinstance(retention, Retention):
         raise InvalidArgumentError(f"retention is {retention!r}; give an ourdb.Retention")
     versions, seconds = retention.versions, retention.seconds

@@ -18,7 +18,7 @@ from ourdb.delta import delta_number
 from ourdb.errors import CorruptionError, FormatVersionError, OurDBError
 from ourdb.format import SEGMENT_HEADER, SEGMENT_MOVED, TABLE_INDEX_MAX
 from ourdb.index import IndexHeader
-from ourdb.manifest import Manifest, Retention, SegmentEntry, Settings
+from ourdb.manifest import HORIZON_UNKNOWN, Manifest, Retention, SegmentEntry, Settings
 from ourdb.opening import Wanted, checked_settings
 from ourdb.relocation import PREFIX as MAP_PREFIX
 from ourdb.relocation import SUFFIX as MAP_SUFFIX
@@ -252,6 +252,7 @@ def _complete(
         snapshots=old.snapshots if old else (),
         relocations=max([int(bool(moved)), *maps]),
         pruned=max([old.pruned if old else 0, *moved]),
+        horizon=HORIZON_UNKNOWN if moved else 0,
     )
 
 

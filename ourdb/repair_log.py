@@ -115,6 +115,7 @@ class _MendedLog:
             segments=(*moved, *(entry for entry in keep if not entry.moved), active),
             snapshots=(),
             relocations=compaction if moved else 0,
+            horizon=max(self._old.horizon, self._log.last),
             pruned=max([self._old.pruned, *(self._last_of(entry) for entry in replaced if not entry.moved)]),
         )
         if moved:

@@ -81,6 +81,24 @@ def encode_small(
     crcs: list[int] = []
     olds: list[int] = []
     slots: dict[int, int] = {}
+    gone = 0
+    for key in deletes:
+        if type(key) is not int or key in puts or key < 0:
+            return None
+        old = overlay_get(key)
+        if old is None:
+            old = older(key)
+        if not old or old & 0xFFFFF == SLOT_TOMBSTONE:
+            continue
+        olds.append(old)
+        number += 1
+        body = _pack_body(0, key, DELETE, number, numbers[old >> 48] | old >> 20 & 0xFFFFFFF, now)
+        crc = crc32(body, seed)
+        parts += (_pack_crc(crc), body)
+        crcs.append(crc)
+        slots[key] = base | at << 17 | SLOT_TOMBSTONE
+        at += RECORD_BYTES
+        gone += 1
     for key, value in puts.items():
         if type(key) is not int or type(value) is not bytes or not low <= key <= high:
             return None
@@ -110,24 +128,6 @@ def encode_small(
         crcs.append(crc)
         slots[key] = base | at << 17 | length
         at += length + 47 & -8
-    gone = 0
-    for key in deletes:
-        if type(key) is not int or key in slots or key < 0:
-            return None
-        old = overlay_get(key)
-        if old is None:
-            old = older(key)
-        if not old or old & 0xFFFFF == SLOT_TOMBSTONE:
-            continue
-        olds.append(old)
-        number += 1
-        body = _pack_body(0, key, DELETE, number, numbers[old >> 48] | old >> 20 & 0xFFFFFFF, now)
-        crc = crc32(body, seed)
-        parts += (_pack_crc(crc), body)
-        crcs.append(crc)
-        slots[key] = base | at << 17 | SLOT_TOMBSTONE
-        at += RECORD_BYTES
-        gone += 1
     if not crcs and not tag:
         return None
     number += 1

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import BinaryIO
 
 from ourdb import backup as backups
 from ourdb import check, compaction, feed, stream
 from ourdb.leases import ReaderInfo, readers
+from ourdb.manifest import Retention
+from ourdb.opening import check_retention
 from ourdb.position import Pin, Position
 from ourdb.progress import Progress
 from ourdb.reading import Reading
@@ -63,6 +66,21 @@ class Upkeep(Reading):
             Change nothing; the result says what would be freed.
         """
         return compaction.compact(self._writer, self._pinned, budget_bytes, min_dead_ratio, progress, dry_run)
+
+    @property
+    def retention(self) -> Retention:
+        """Which superseded versions compaction keeps."""
+        return self._core.manifest.settings.retention  # type: ignore[no-any-return]
+
+    def set_retention(self, rule: Retention) -> None:
+        """Let compaction keep what *rule* says from now on; durable on return. What is gone does not come back."""
+        check_retention(rule)
+        writer = self._writer
+        writer.check_usable()
+        with writer.upkeep, writer.lock:
+            settings = replace(writer.manifest.settings, retention=rule)
+            if settings != writer.manifest.settings:
+                writer.publish(writer.manifest.next_version(settings=settings))
 
     def verify(
         self, deep: bool = False, progress: Progress | None = None, segments: Iterable[int] | None = None

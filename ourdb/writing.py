@@ -85,7 +85,7 @@ class Writing(Reading, MutableMapping[int, bytes]):
     ) -> Position:
         """Set *puts* and delete *deletes* in one commit; its position. As `batch` does, at a fraction of the cost.
 
-        The sequences of the puts are consecutive, in the order of *puts*; where there are no deletes the last of
+        The sequences of the puts are consecutive, in the order of *puts*, behind those of the deletes; the last of
         them comes right before the commit's. Keys to delete that hold no value are passed over; one that is
         also put is put. About 1.5 us and 1 us a record of 200 bytes.
 

@@ -11,9 +11,18 @@ except ModuleNotFoundError as _error:
 from vfsdb import errors
 from vfsdb.api import memory, open
 from vfsdb.compacting import compact
-from vfsdb.errors import CorruptionError, FormatError, OutOfKeysError, PartnerError, StoreBusyError, VFSError
+from vfsdb.database import Retention
+from vfsdb.errors import (
+    CorruptionError,
+    FormatError,
+    HistoryLostError,
+    OutOfKeysError,
+    PartnerError,
+    StoreBusyError,
+    VFSError,
+)
 from vfsdb.host import HostFileSystem
-from vfsdb.interface import NOW, OWNER, Caller, DirEntry, FileSystem, SetAttr, Stat, StatFS
+from vfsdb.interface import NOW, OWNER, Caller, DirEntry, FileSystem, SetAttr, Snapshot, Stat, StatFS
 from vfsdb.posix import VFS
 from vfsdb.remote import RemoteFileSystem
 from vfsdb.vpath import VPath
@@ -27,11 +36,14 @@ __all__ = [
     "DirEntry",
     "FileSystem",
     "FormatError",
+    "HistoryLostError",
     "HostFileSystem",
     "OutOfKeysError",
     "PartnerError",
     "RemoteFileSystem",
+    "Retention",
     "SetAttr",
+    "Snapshot",
     "Stat",
     "StatFS",
     "StoreBusyError",

@@ -25,8 +25,9 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from vfsdb import api
 from vfsdb.aio_files import AsyncEntry, AsyncFile, AsyncScan
 from vfsdb.aio_workers import Opening, Transaction, Workers
+from vfsdb.database import Retention
 from vfsdb.errors import os_error
-from vfsdb.interface import Caller
+from vfsdb.interface import Caller, When
 from vfsdb.paths import AnyPath
 from vfsdb.posix import VFS
 from vfsdb.posix_base import DEFAULT_UMASK
@@ -143,6 +144,28 @@ class AsyncVFS:
     def as_user(self, uid: int, gid: int, groups: Sequence[int] = (), umask: int = DEFAULT_UMASK) -> AsyncVFS:
         """The same filesystem for a user."""
         return AsyncVFS(self.vfs.as_user(uid, gid, groups, umask), workers=self._workers)
+
+    @property
+    def version(self) -> int:
+        """Version of the newest commit."""
+        return self.vfs.version
+
+    @property
+    def retention(self) -> Retention:
+        """Which earlier states are kept beside the snapshots."""
+        return self.vfs.retention
+
+    async def set_retention(self, rule: Retention) -> None:
+        """Keep what *rule* says from now on; durable on return."""
+        await self._workers.run(lambda: setattr(self.vfs, "retention", rule))
+
+    snapshot = _awaited(VFS.snapshot)
+    snapshots = _awaited(VFS.snapshots)
+    delete_snapshot = _awaited(VFS.delete_snapshot)
+
+    async def at(self, when: When) -> AsyncVFS:
+        """The filesystem as it was; to be closed."""
+        return AsyncVFS(await self._workers.run(lambda: self.vfs.at(when), lambda made: made.close()))
 
     async def view(self) -> AsyncVFS:
         """The filesystem as it is now; to be closed."""

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
-from vfsdb.database import Stores
+from vfsdb.database import Retention, Stores
 from vfsdb.errors import StoreBusyError, os_error
 from vfsdb.following import FollowingFileSystem
 from vfsdb.interface import FileSystem
@@ -54,6 +54,7 @@ def open(
     metadata_segment_bytes: int | None = None,
     data_segment_bytes: int | None = None,
     auto_compact: bool = True,
+    retention: Retention | None = None,
     flush_seconds: float = FLUSH_SECONDS,
     sync_seconds: float = SYNC_SECONDS,
     serve: bool = True,
@@ -90,6 +91,8 @@ def open(
         Size of the files of the two stores.
     auto_compact : bool
         Whether dead bytes are given back by themselves.
+    retention : Retention, optional
+        Which earlier states can be read beside the snapshots, from now on; None: as it was, at first none.
     flush_seconds, sync_seconds : float
         How long data written to an open file stays in this process alone, and how long a commit at the mercy of a power
         cut, at most about; 0: until somebody asks.
@@ -122,6 +125,7 @@ def open(
             metadata_segment_bytes=metadata_segment_bytes,
             data_segment_bytes=data_segment_bytes,
             auto_compact=auto_compact,
+            retention=retention,
         )
     except StoreBusyError as error:
         raise StoreBusyError(_who_writes(error, path), error.filename) from None

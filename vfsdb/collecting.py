@@ -44,9 +44,10 @@ def _collect(committed: Committed, pages_max: int) -> int:
     durable = stores.metadata.durable_version
     transaction = Transaction(committed)
     runs = freelist.collect(transaction, durable, stores.metadata.pins(), pages_max)
+    forgotten = max((run.death for run in runs), default=0)
     keys = _keys(runs)
     while part := list(islice(keys, DELETES_MAX)):
-        stores.blocks.delete_many(part, needs=durable)
+        stores.blocks.delete_many(part, needs=durable, forgotten=forgotten)
     freelist.make_available(transaction, runs)
     if transaction.mine:
         transaction.commit()

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from vfsdb import codecs
-from vfsdb.database import CommitUnknown, Conflict, EngineError, StaleBlockError, Stores
+from vfsdb.database import CommitUnknown, Conflict, EngineError, MetadataView, StaleBlockError, Stores
 from vfsdb.errors import CorruptionError, VFSError
 from vfsdb.opening import read_counters, read_superblock
 from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
@@ -120,10 +120,17 @@ class Committed:
         self._take_counters()
         self.on_moved()
 
-    def view(self) -> Committed:
-        """This moment, read-only, for as long as it is open; what it reads is kept. Closing leaves the stores open."""
-        view = ViewStore(self.stores.metadata, self.stores.metadata.view())
-        return _Viewed(self.stores._replace(metadata=view))
+    def view(self, of: MetadataView | None = None) -> Committed:
+        """This moment, or that *of* a view, read-only, as long as it is open; what it reads is kept.
+
+        Closing it leaves the stores open.
+        """
+        shown = self.stores.metadata.view() if of is None else of
+        try:
+            return _Viewed(self.stores._replace(metadata=ViewStore(self.stores.metadata, shown)))
+        except BaseException:
+            shown.close()
+            raise
 
     # -- changing ----------------------------------------------------------------------------------------------
 

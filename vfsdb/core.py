@@ -11,14 +11,15 @@ from __future__ import annotations
 import errno
 import os
 import stat as stat_bits
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, TypeVar
 
 from vfsdb import access, acl, attributes, collecting, directories, links, orphans, space, xattrs
 from vfsdb.caches import Caches
 from vfsdb.commits import Commits
 from vfsdb.committed import Committed
+from vfsdb.database import Retention
 from vfsdb.errors import os_error
 from vfsdb.files import Files, checked_flags
 from vfsdb.handles import OpenFile
@@ -35,12 +36,16 @@ from vfsdb.interface import (
     LockKind,
     Observer,
     SetAttr,
+    Snapshot,
     Stat,
     StatFS,
+    When,
 )
 from vfsdb.locks import LockTable
 from vfsdb.maintenance import FLUSH_SECONDS, SYNC_SECONDS, Maintenance
 from vfsdb.namespace import Namespace, require_access, require_directory
+from vfsdb.past import snapshots
+from vfsdb.past.moments import checked_name, historic, open_moment
 from vfsdb.records import FIRST_KEY
 from vfsdb.transaction import Transaction
 
@@ -588,6 +593,50 @@ class InodeFileSystem(FileSystem):
                 raise os_error(errno.EBUSY, reason="inside a transaction there is no committed moment to look at")
             self.commits.flush()
             return InodeFileSystem(self.committed.view(), device=self.device, atime="noatime")
+
+    # -- earlier states ------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        return self.committed.version
+
+    @property
+    def retention(self) -> Retention:
+        self.commits.check_open()
+        return historic(self.committed.stores.metadata).retention
+
+    @retention.setter
+    def retention(self, rule: Retention) -> None:
+        with self._settled():
+            historic(self.committed.stores.metadata).set_retention(rule)
+
+    def snapshot(self, name: str) -> None:
+        with self._settled():
+            historic(self.committed.stores.metadata).snapshot(checked_name(name))
+
+    def snapshots(self) -> list[Snapshot]:
+        with self.commits.lock:  # else what waits to be free could go while it is counted
+            return self._read(lambda ws: snapshots.listing(ws, self.committed.stores))
+
+    def delete_snapshot(self, name: str) -> None:
+        with self._settled():
+            historic(self.committed.stores.metadata).delete_snapshot(checked_name(name))
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """The lock, with all that was written committed. EROFS, EBADF, EBUSY inside a transaction."""
+        with self.commits.held():
+            self.commits.check_writable()
+            if self.commits.inside:
+                raise os_error(errno.EBUSY, reason="not inside a transaction: it may yet be rolled back")
+            self.commits.flush()
+            yield
+
+    def at(self, when: When) -> FileSystem:
+        with self.commits.lock:  # else blocks of that moment could be given to others before it is pinned
+            self.commits.check_open()
+            moment = open_moment(self.committed.stores, when)
+            return InodeFileSystem(self.committed.view(moment), device=self.device, atime="noatime")
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         return self.commits.observe(observer)

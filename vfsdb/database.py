@@ -9,8 +9,12 @@ Outcomes beside success are the errors below. An engine never retries by itself.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from vfsdb.errors import os_error
 
 Block = bytes | memoryview
 
@@ -177,11 +181,16 @@ class BlockStore(Protocol):
         CorruptionError where one cannot be told.
         """
 
-    def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
+    @property
+    def forgotten(self) -> int:
+        """States of the metadata store before this version may name blocks that were deleted."""
+
+    def delete_many(self, keys: Iterable[int], needs: int = 0, forgotten: int = 0) -> None:
         """Remove blocks; keys that hold none are passed over.
 
         *needs*: the durable version of the metadata store in which nothing names them. It is kept, so that a
-        metadata store older than it is not taken for the partner.
+        metadata store older than it is not taken for the partner. *forgotten*: states before this version may have
+        named them; it is kept too, in the same commit.
         """
 
     def keys(self, start: int = 0) -> Iterator[int]:
@@ -229,6 +238,98 @@ class Compactable(Protocol):
 
     def compact(self, progress: Progress | None = None) -> Compacted:
         """Give dead bytes back, while reading and writing go on."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which earlier states can be read without a snapshot of theirs; what is given up comes back as space.
+
+    Parameters
+    ----------
+    versions : int
+        The states after the last so many commits. Housekeeping commits too: give hundreds, not a handful.
+    seconds : float
+        Those of the last so many seconds.
+    all : bool
+        Every state there ever was.
+    """
+
+    versions: int = 0
+    seconds: float = 0.0
+    all: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.versions) is not int or self.versions < 0:
+            raise os_error(errno.EINVAL, reason=f"Retention.versions is {self.versions!r}; it is an int, 0 or more")
+        if type(self.seconds) not in (int, float) or not 0 <= self.seconds < 1e12:
+            raise os_error(errno.EINVAL, reason=f"Retention.seconds is {self.seconds!r}; it is a number, 0 or more")
+        if type(self.all) is not bool:
+            raise os_error(errno.EINVAL, reason=f"Retention.all is {self.all!r}; it is True or False")
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether only the newest state and snapshots can be read."""
+        return not (self.versions or self.seconds or self.all)
+
+
+class Named(NamedTuple):
+    """A named state of a metadata store."""
+
+    name: str
+    version: int
+    time_ns: int  # when it was made
+    pinned_bytes: int  # of the metadata store, which are there for it alone
+
+
+class RecordVersion(NamedTuple):
+    """A version of a record; *value* is None where it was deleted."""
+
+    version: int  # of the commit that made it
+    time_ns: int
+    value: bytes | None
+
+
+@runtime_checkable
+class Historic(Protocol):
+    """A metadata store that keeps earlier states. A capability: not every engine has it.
+
+    OSErrors of POSIX for names (EEXIST, ENOENT), `vfsdb.errors.HistoryLostError` for states that are not kept.
+    """
+
+    @property
+    def version(self) -> int:
+        """As `MetadataStore.version`."""
+
+    @property
+    def retention(self) -> Retention:
+        """Which states without a name are kept."""
+
+    def set_retention(self, rule: Retention) -> None:
+        """Keep what *rule* says from now on; durable on return."""
+
+    def snapshot(self, name: str) -> None:
+        """Keep the newest state under *name*; durable on return, as is every commit before it. EEXIST."""
+
+    def snapshots(self) -> list[Named]:
+        """The named states, in the order they were made."""
+
+    def open_snapshot(self, name: str) -> MetadataView:
+        """A named state; a pin, too, until it is closed. ENOENT."""
+
+    def delete_snapshot(self, name: str) -> None:
+        """Forget a name; durable on return. ENOENT."""
+
+    def view_at(self, version: int) -> MetadataView:
+        """The state after the newest commit up to *version*; a pin until it is closed. HistoryLostError."""
+
+    def version_at(self, time_ns: int) -> int:
+        """Version of the newest commit made at or before *time_ns*. HistoryLostError."""
+
+    def history(self, key: int) -> Iterator[RecordVersion]:
+        """The kept versions of a record, newest first."""
+
+    def changed_keys(self, first: MetadataView, second: MetadataView) -> Iterator[int]:
+        """Keys, ascending, whose records differ between two views of this store, and maybe some more."""
 
 
 class Stores(NamedTuple):

@@ -9,7 +9,8 @@
         ├── FormatError          EINVAL  not a vfsdb filesystem, or one of a newer version
         ├── PartnerError         EINVAL  the two stores do not belong together
         ├── StoreBusyError       EBUSY   another process writes; the message names it
-        └── OutOfKeysError       ENOSPC  every key of a store is in use
+        ├── OutOfKeysError       ENOSPC  every key of a store is in use
+        └── HistoryLostError     ENODATA an earlier state that is not kept (any more)
     (engines' outcomes) EngineError, not an OSError: see `vfsdb.database`
 
 Only ``OSError(errno, …)`` itself picks the builtin subclass from the errno, hence `os_error`.
@@ -78,3 +79,9 @@ class OutOfKeysError(VFSError):
     """Every key of a store is in use: deleting files, then a sync, makes room."""
 
     code = errno.ENOSPC
+
+
+class HistoryLostError(VFSError):
+    """An earlier state was asked for that is not kept: no snapshot has it, and no retention rule."""
+
+    code = errno.ENODATA

@@ -29,6 +29,8 @@ _READING: Final = (
     "readdirplus",
     "statfs",
     "path_of",
+    "snapshots",
+    "at",
     "read_file",
     "list_names",
     "list_entries",
@@ -65,6 +67,11 @@ class FollowingFileSystem(InodeFileSystem):
     @namespace_epoch.setter
     def namespace_epoch(self, epoch: int) -> None:
         self._epoch = epoch
+
+    @property
+    def version(self) -> int:
+        self.catch_up()
+        return super().version
 
     def refresh(self) -> bool:
         """Move to the writer's newest commit; whether there was one."""

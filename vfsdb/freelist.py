@@ -124,7 +124,7 @@ def collect(
         if not head or all(run.death > durable_version for run in write_set.free_page(head).runs):
             break  # what follows died later, or has been here before
         page = write_set.edit_free_page(head)
-        held = [run for run in page.runs if run.death > durable_version or _is_held(run, held_by)]
+        held = [run for run in page.runs if run.death > durable_version or is_held(run, held_by)]
         if len(held) < len(page.runs):
             kept = set(held)
             collected += [run for run in page.runs if run not in kept]
@@ -159,7 +159,8 @@ def make_available(write_set: WriteSet, runs: Iterable[FreeRun]) -> None:
             write_set.add_free_page(counters.blocks_head, FreePage(head, [run]))
 
 
-def _is_held(run: FreeRun, pins: list[Pin]) -> bool:
+def is_held(run: FreeRun, pins: Iterable[Pin]) -> bool:
+    """Whether one of *pins* sees a block of *run*."""
     return any(run.birth <= pin.blocks and pin.version < run.death for pin in pins)
 
 

@@ -21,9 +21,11 @@ import stat as stat_bits
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntFlag
 from typing import Final, NamedTuple
 
+from vfsdb.database import Retention
 from vfsdb.errors import os_error
 
 ROOT: Final = 1
@@ -159,6 +161,16 @@ class Lock(NamedTuple):
     pid: int = 0
 
 
+class Snapshot(NamedTuple):
+    """A named state of a filesystem. What it *pins* is there for it alone: in no other snapshot, nor used now."""
+
+    name: str
+    version: int
+    time_ns: int  # when it was made
+    metadata_bytes: int  # pinned
+    block_bytes: int  # pinned
+
+
 class Event(NamedTuple):
     """What changed, for caches above: an inode's content or attributes, or a name of a directory."""
 
@@ -168,6 +180,7 @@ class Event(NamedTuple):
 
 
 Observer = Callable[[Sequence[Event]], None]
+When = str | int | float | datetime  # a snapshot's name; the version of a commit; a time (seconds since 1970)
 
 
 def _unsupported(operation: str) -> OSError:
@@ -420,6 +433,45 @@ class FileSystem:
     def view(self) -> FileSystem:
         """The filesystem as it is now, read-only, unchanging until it is closed. What it reads is kept until then."""
         raise _unsupported("views")
+
+    # -- earlier states ------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Version of the newest commit; of a view, of the state that it shows. What `at` takes."""
+        raise _unsupported("versions")
+
+    @property
+    def retention(self) -> Retention:
+        """Which earlier states `at` shows beside the snapshots; may be set: durable then, what is gone stays gone."""
+        raise _unsupported("retention rule")
+
+    @retention.setter
+    def retention(self, rule: Retention) -> None:
+        raise _unsupported("retention rule")
+
+    def snapshot(self, name: str) -> None:
+        """Keep the filesystem as it is now under *name*; durable on return, with all that was written before.
+
+        EEXIST; EINVAL (a name has 1 to 200 printable characters and no ``/``); EBUSY inside a transaction.
+        """
+        raise _unsupported("snapshots")
+
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots in the order they were made, with what each alone pins."""
+        raise _unsupported("snapshots")
+
+    def delete_snapshot(self, name: str) -> None:
+        """Give a snapshot up; durable on return. What it alone pinned comes back by and by. ENOENT."""
+        raise _unsupported("snapshots")
+
+    def at(self, when: When) -> FileSystem:
+        """The filesystem as it was, read-only, until it is closed: at a snapshot, a version, or a time.
+
+        A time means the newest commit at or before it. ENOENT: no such snapshot. `HistoryLostError` (ENODATA): a state
+        that neither a snapshot nor the `retention` rule keeps.
+        """
+        raise _unsupported("earlier states")
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call *observer* after each commit with what changed, in order; the result ends it.

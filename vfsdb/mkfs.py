@@ -73,8 +73,8 @@ def make_filesystem(
     records = {
         SUPERBLOCK_KEY: codecs.encode_superblock(superblock),
         ROOT_KEY: codecs.encode_inode(root),
-        COUNTERS_KEY: codecs.encode_counters(Counters(inodes=1, needs=needs)),
         ORPHANS_KEY: codecs.encode_inode(orphans),
+        COUNTERS_KEY: codecs.encode_counters(Counters(inodes=1, needs=needs)),  # the last of every commit
     }
     stores.metadata.commit(records, needs=needs)
     stores.metadata.sync()

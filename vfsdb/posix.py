@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from vfsdb.interface import OWNER, Caller, FileSystem
+from vfsdb.interface import OWNER, Caller, FileSystem, When
+from vfsdb.past.operations import PastOperations
 from vfsdb.paths import StrPath
 from vfsdb.posix_base import DEFAULT_UMASK, Shared
 from vfsdb.vpath import PathOperations, VPath
 
 
-class VFS(PathOperations):
+class VFS(PastOperations, PathOperations):
     """A filesystem by paths.
 
     A path is a str, bytes or PathLike; what comes back is of the same type. Relative paths start at the root.
@@ -62,6 +63,27 @@ class VFS(PathOperations):
         Costs little to make; what it reads is kept on disk until then. Not inside a transaction (EBUSY).
         """
         return type(self)(self._fs.view(), self._caller)
+
+    def at(self, when: When) -> Self:
+        """The filesystem as it was: read-only, with this same API, until it is closed.
+
+        Parameters
+        ----------
+        when : str, int, datetime or float
+            Name of a snapshot; a `version`; a time (a datetime, or seconds since 1970 as a float): the newest commit
+            at or before it.
+
+        A snapshot costs little to open; for any other moment an index is made first, once, in time that grows with
+        the metadata. Reads are about as fast as live ones then.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no snapshot of that name.
+        HistoryLostError
+            Neither a snapshot nor the `retention` rule keeps that state.
+        """
+        return type(self)(self._fs.at(when), self._caller)
 
     def path(self, *segments: StrPath) -> VPath:
         """A path object in the way of pathlib.Path."""

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from vfsdb import aio
+from vfsdb.database import Retention
 from vfsdb.posix import VFS
 
 
@@ -551,3 +552,20 @@ async def test_cancelled_call_that_did_not_begin_is_not_done(monkeypatch: pytest
             gate.open()
             await first
         assert await fs.listdir("/") == ["first"]
+
+
+@run_async
+async def test_earlier_states(tmp_path: Path) -> None:
+    async with await aio.open(tmp_path / "store") as fs:
+        await fs.write_text("/a", "one")
+        await fs.snapshot("first")
+        await fs.set_retention(Retention(all=True))
+        await fs.write_text("/a", "two")
+        version = fs.version
+        await fs.write_text("/a", "three")
+        for when, text in (("first", "one"), (version, "two")):
+            async with await fs.at(when) as then:
+                assert await then.read_text("/a") == text
+        assert fs.retention == Retention(all=True)
+        assert [one.name for one in await fs.snapshots()] == ["first"]
+        await fs.delete_snapshot("first")

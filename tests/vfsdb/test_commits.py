@@ -41,10 +41,10 @@ class LimitedBlocks(MemoryBlockStore):
         self.left -= len(blocks)
         return super().put_many(first, blocks)
 
-    def delete_many(self, keys: Any, needs: int = 0) -> None:
+    def delete_many(self, keys: Any, needs: int = 0, forgotten: int = 0) -> None:
         if self.failing:
             raise os_error(errno.EIO)
-        super().delete_many(keys, needs)
+        super().delete_many(keys, needs, forgotten)
 
 
 class InterruptedCommits(MemoryMetadataStore):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vfsdb.contract.engines import BlockContract, MetadataContract
+from tests.vfsdb.contract.engines import BlockContract, HistoricContract, MetadataContract
 from vfsdb.database import CommitUnknown, Conflict, Stores, Unavailable
 from vfsdb.stores.memory_store import open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
@@ -19,13 +19,13 @@ def close(stores: Stores) -> None:
     stores.blocks.close()
 
 
-class TestMemory(MetadataContract, BlockContract):
+class TestMemory(MetadataContract, HistoricContract, BlockContract):
     @pytest.fixture
     def stores(self) -> Stores:
         return open_memory_stores()
 
 
-class TestOurdb(MetadataContract, BlockContract):
+class TestOurdb(MetadataContract, HistoricContract, BlockContract):
     @pytest.fixture
     def stores(self, tmp_path: Path) -> Iterator[Stores]:
         stores = open_stores(tmp_path / "fs")
@@ -33,7 +33,7 @@ class TestOurdb(MetadataContract, BlockContract):
         close(stores)
 
 
-class TestOurdbWithSmallSegments(MetadataContract, BlockContract):
+class TestOurdbWithSmallSegments(MetadataContract, HistoricContract, BlockContract):
     @pytest.fixture
     def stores(self, tmp_path: Path) -> Iterator[Stores]:
         stores = open_stores(tmp_path / "fs", metadata_segment_bytes=8192, data_segment_bytes=8192)

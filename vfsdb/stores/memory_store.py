@@ -2,22 +2,29 @@
 
 Invariants
 ----------
-* While a view is open, each version that it shows is either the newest or in ``_older``.
+* While a state is kept (a view, a snapshot, the rule), each version that it shows is the newest or in ``_older``.
+* States from ``_horizon`` on can be shown, and those that a view or a snapshot has.
 * Nothing outlives the process, so every commit counts as durable at once.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+import time
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from vfsdb.database import Block, Conflict, LimitExceeded, Pin, StaleBlockError, Stores
+from vfsdb.database import Conflict, MetadataView, Named, Pin, RecordVersion, Retention, Stores
+from vfsdb.errors import HistoryLostError, os_error
+from vfsdb.stores.kept import KeptStates
+from vfsdb.stores.memory_blocks import KEY_MAX, VALUE_BYTES_MAX, MemoryBlockStore, check_key, check_size
 
-KEY_MAX = (1 << 32) - 1
-VALUE_BYTES_MAX = 1 << 30
 _ABSENT: tuple[int, bytes | None] = (0, None)
+_PRUNE_COMMITS = 64
+_BLOCKS_MAX = (1 << 64) - 1
 
 
 def open_memory_stores(*, metadata_key_max: int = KEY_MAX, data_key_max: int = KEY_MAX) -> Stores:
@@ -29,7 +36,7 @@ def open_memory_stores(*, metadata_key_max: int = KEY_MAX, data_key_max: int = K
 
 
 class MemoryMetadataStore:
-    """`vfsdb.database.MetadataStore` in a dict."""
+    """`vfsdb.database.MetadataStore` in a dict, and `vfsdb.database.Historic`."""
 
     value_bytes_max = VALUE_BYTES_MAX
     concurrent = False
@@ -38,12 +45,16 @@ class MemoryMetadataStore:
     def __init__(self, key_max: int = KEY_MAX) -> None:
         self.uuid = os.urandom(16)
         self.key_max = key_max
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._version = 0
         self._needs = 0
-        self._records: dict[int, tuple[int, bytes | None]] = {}  # None: deleted while a view was open
+        self._records: dict[int, tuple[int, bytes | None]] = {}  # None: deleted while a state was kept
         self._older: dict[int, list[tuple[int, bytes | None]]] = {}  # ascending versions
+        self._commits: list[tuple[int, int, int]] = [(0, 0, 0)]  # version, time, needs of those that can be shown
+        self._horizon = 0
         self._views: weakref.WeakSet[MemoryView] = weakref.WeakSet()
+        self._snapshots: dict[str, tuple[MemoryView, int]] = {}
+        self._kept: KeptStates | None = None
         self._tokens: dict[bytes, int] = {}
 
     @property
@@ -78,22 +89,25 @@ class MemoryMetadataStore:
         """See `vfsdb.database.MetadataStore.commit`."""
         gone = list(deletes)
         for key in (*puts, *gone):
-            _check_key(key, self.key_max)
+            check_key(key, self.key_max)
         for value in puts.values():
-            _check_size(value, self.value_bytes_max)
+            check_size(value, self.value_bytes_max)
         with self._lock:
             self._check_expected(expect or {})
             version = self._version + 1
-            if self._views:
-                self._keep_for_views((*puts, *gone))
+            keeps = self._keeps_states
+            if keeps:
+                for key in (*puts, *gone):
+                    self._older.setdefault(key, []).append(self._records.get(key, _ABSENT))
             self._records.update({key: (version, value) for key, value in puts.items()})
             for key in gone:
-                if self._views:
+                if keeps:
                     self._records[key] = (version, None)
                 else:
                     self._records.pop(key, None)
             self._needs = max(self._needs, needs)
             self._version = version
+            self._committed(keeps)
             if token:
                 self._tokens[token] = version
         return version
@@ -104,9 +118,21 @@ class MemoryMetadataStore:
             if (0 if value is None else version) != wanted:
                 raise Conflict(f"key {key} has version {version}, not {wanted}; read again")
 
-    def _keep_for_views(self, keys: Iterable[int]) -> None:
-        for key in keys:
-            self._older.setdefault(key, []).append(self._records.get(key, _ABSENT))
+    @property
+    def _keeps_states(self) -> bool:
+        return bool(self._views or self._snapshots or self._kept is not None)
+
+    def _committed(self, keeps: bool) -> None:
+        commit = (self._version, time.time_ns(), self._needs)
+        if not keeps:
+            self._commits = [commit]
+            self._horizon = self._version
+            return
+        self._commits.append(commit)
+        if self._kept is not None:
+            self._kept.committed(self._version)
+        if not self._version % _PRUNE_COMMITS:
+            self._prune()
 
     def settle(self, token: bytes) -> int | None:
         """The version of the commit with *token*."""
@@ -122,12 +148,15 @@ class MemoryMetadataStore:
     def view(self) -> MemoryView:
         """The state now. O(1); while it is open, each commit keeps what it replaces."""
         with self._lock:
-            made = MemoryView(self, self._version, self._needs)
-            self._views.add(made)
-            return made
+            return self._shown(self._version, self._needs)
+
+    def _shown(self, version: int, needs: int) -> MemoryView:
+        made = MemoryView(self, version, needs)
+        self._views.add(made)
+        return made
 
     def get_as_of(self, key: int, version: int) -> bytes | None:
-        """The value that *key* had at *version*, which an open view shows."""
+        """The value that *key* had at *version*, which is kept."""
         found, value = self._records.get(key, _ABSENT)
         if found <= version:
             return value
@@ -142,17 +171,38 @@ class MemoryMetadataStore:
             return sorted(key for key in self._records if key >= start)
 
     def forget(self, view: MemoryView) -> None:
-        """A view was closed: with the last one the older versions go."""
+        """A view was closed: what it alone kept goes."""
         with self._lock:
             self._views.discard(view)
-            if not self._views:
-                self._older.clear()
-                for key in [key for key, (_, value) in self._records.items() if value is None]:
-                    del self._records[key]
+            self._prune()
+
+    def _prune(self) -> None:
+        """Let go of what no view, no snapshot and no rule needs. O(versions that are kept)."""
+        shown = sorted({view.version for view in (*self._views, *(view for view, _ in self._snapshots.values()))})
+        floor = self._version if self._kept is None else self._kept.oldest()
+        if not shown and self._kept is None:
+            self._older.clear()
+            for key in [key for key, (_, value) in self._records.items() if value is None]:
+                del self._records[key]
+        else:
+            for key, versions in list(self._older.items()):
+                ends = [*(version for version, _ in versions[1:]), self._records.get(key, _ABSENT)[0]]
+                kept = [
+                    one for one, end in zip(versions, ends, strict=True) if end > floor or _any_from(shown, one[0], end)
+                ]
+                if kept:
+                    self._older[key] = kept
+                else:
+                    del self._older[key]
+        self._horizon = max(self._horizon, floor)
+        first = bisect_right(self._commits, (self._horizon, _BLOCKS_MAX, 0)) - 1
+        del self._commits[: max(first, 0)]
 
     def pins(self) -> list[Pin]:
-        """The open views."""
-        return [Pin(view.version, view.needs) for view in list(self._views)]
+        """The open views, the snapshots, and the oldest state that the rule keeps."""
+        views = [*self._views, *(view for view, _ in self._snapshots.values())]
+        found = [Pin(view.version, view.needs) for view in views]
+        return found if self._kept is None else [*found, Pin(self._kept.oldest(), _BLOCKS_MAX)]
 
     def refresh(self) -> bool:
         """A writer is always current."""
@@ -160,6 +210,107 @@ class MemoryMetadataStore:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+    # -- earlier states ----------------------------------------------------------------------------------------
+
+    @property
+    def retention(self) -> Retention:
+        """Which states without a name are kept."""
+        return Retention() if self._kept is None else self._kept.rule
+
+    def set_retention(self, rule: Retention) -> None:
+        """Keep what *rule* says from now on."""
+        with self._lock:
+            oldest = self._horizon
+            self._kept = None if rule.keeps_nothing else KeptStates(rule, lambda _: oldest)
+            self._prune()
+
+    def snapshot(self, name: str) -> None:
+        """Keep the newest state under *name*."""
+        with self._lock:
+            if name in self._snapshots:
+                raise os_error(errno.EEXIST, reason=f"a snapshot {name!r} is there already; delete it first")
+            self._snapshots[name] = MemoryView(self, self._version, self._needs), time.time_ns()
+
+    def snapshots(self) -> list[Named]:
+        """The named states. O(versions that are kept)."""
+        with self._lock:
+            return [
+                Named(name, view.version, time_ns, self._only(view))
+                for name, (view, time_ns) in self._snapshots.items()
+            ]
+
+    def _only(self, view: MemoryView) -> int:
+        """Bytes that *view*, a snapshot's, alone keeps from going."""
+        others = sorted(pin.version for pin in self.pins())
+        others.remove(view.version)
+        floor = self._version if self._kept is None else self._kept.oldest()
+        total = 0
+        for key, versions in self._older.items():
+            ends = [*(version for version, _ in versions[1:]), self._records.get(key, _ABSENT)[0]]
+            for (begin, value), end in zip(versions, ends, strict=True):
+                alone = begin <= view.version < end <= floor and not _any_from(others, begin, end)
+                total += len(value or b"") if alone else 0
+        return total
+
+    def open_snapshot(self, name: str) -> MetadataView:
+        """A named state."""
+        with self._lock:
+            view, _ = self._named(name)
+            return self._shown(view.version, view.needs)
+
+    def delete_snapshot(self, name: str) -> None:
+        """Forget a name."""
+        with self._lock:
+            self._named(name)
+            del self._snapshots[name]
+            self._prune()
+
+    def _named(self, name: str) -> tuple[MemoryView, int]:
+        if name not in self._snapshots:
+            known = ", ".join(self._snapshots) or "none"
+            raise os_error(errno.ENOENT, reason=f"no snapshot {name!r}; there are: {known}")
+        return self._snapshots[name]
+
+    def view_at(self, version: int) -> MetadataView:
+        """The state after the newest commit up to *version*. O(log commits)."""
+        with self._lock:
+            if not self._horizon <= version <= self._version:
+                raise HistoryLostError(
+                    f"the state at {version} is not kept: there are those from {self._horizon} to {self._version}"
+                )
+            place = bisect_right(self._commits, (version, _BLOCKS_MAX, 0)) - 1
+            found, _, needs = self._commits[place]
+            return self._shown(found, needs)
+
+    def version_at(self, time_ns: int) -> int:
+        """Version of the newest commit at or before *time_ns*."""
+        with self._lock:
+            found = [version for version, made_ns, _ in self._commits if version and made_ns <= time_ns]
+        if not found:
+            raise HistoryLostError(f"no commit as old as {time_ns} ns since 1970 is kept")
+        return max(found)
+
+    def history(self, key: int) -> Iterator[RecordVersion]:
+        """The kept versions of a record, newest first."""
+        with self._lock:
+            times = {version: time_ns for version, time_ns, _ in self._commits}
+            found = [*self._older.get(key, ()), *([self._records[key]] if key in self._records else [])]
+        for version, value in reversed(found):
+            if version:
+                yield RecordVersion(version, times.get(version, 0), value)
+
+    def changed_keys(self, first: MetadataView, second: MetadataView) -> Iterator[int]:
+        """Keys whose records differ. O(records)."""
+        with self._lock:
+            keys = sorted(self._records.keys() | self._older.keys())
+            return iter([key for key in keys if first.get(key) != second.get(key)])
+
+
+def _any_from(versions: list[int], begin: int, end: int) -> bool:
+    """Whether one of the sorted *versions* is in [begin, end)."""
+    place = bisect_right(versions, end - 1)
+    return place > 0 and versions[place - 1] >= begin
 
 
 class MemoryView:
@@ -185,93 +336,3 @@ class MemoryView:
     def close(self) -> None:
         """Let the older versions go."""
         self._store.forget(self)
-
-
-class MemoryBlockStore:
-    """`vfsdb.database.BlockStore` in a dict."""
-
-    value_bytes_max = VALUE_BYTES_MAX
-    read_only = False
-
-    def __init__(self, key_max: int = KEY_MAX) -> None:
-        self.uuid = os.urandom(16)
-        self.key_max = key_max
-        self.partner = b""
-        self.needs = 0
-        self.version = 0
-        self._lock = threading.Lock()
-        self._blocks: dict[int, tuple[int, bytes]] = {}  # key -> (birth, block)
-
-    def join(self, partner: bytes) -> None:
-        """Belong to the metadata store with that uuid."""
-        self.partner = partner
-        self.needs = 0
-
-    def holds(self, version: int) -> bool:
-        """Whether *version* was ever given out."""
-        return version <= self.version
-
-    def put_many(self, first: int, blocks: Sequence[bytes | bytearray | memoryview]) -> int:
-        """Store blocks; the birth of the first."""
-        _check_key(first, self.key_max)
-        _check_key(first + len(blocks) - 1, self.key_max)
-        for block in blocks:
-            _check_size(block, self.value_bytes_max)
-        with self._lock:
-            birth = self.version + 1
-            self._blocks.update({first + at: (birth + at, bytes(block)) for at, block in enumerate(blocks)})
-            self.version += len(blocks)
-        return birth
-
-    def get(self, key: int, birth: int) -> bytes:
-        """The block born with *birth*."""
-        found = self._blocks.get(key)
-        if found is None or found[0] != birth:
-            what = "no block" if found is None else f"the block born at {found[0]}"
-            raise StaleBlockError(f"key {key} holds {what}, not the one born at {birth}")
-        return found[1]
-
-    def get_many(self, first: int, count: int, birth: int) -> list[Block]:
-        """Blocks of one run."""
-        return [self.get(first + at, birth + at) for at in range(count)]
-
-    def get_range(self, key: int, birth: int, start: int, stop: int) -> bytes:
-        """Part of a block."""
-        return self.get(key, birth)[start:stop]
-
-    def stats(self, keys: Sequence[int]) -> list[tuple[int, int] | None]:
-        """Birth and bytes of each."""
-        found = [self._blocks.get(key) for key in keys]
-        return [None if block is None else (block[0], len(block[1])) for block in found]
-
-    def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
-        """Remove blocks."""
-        with self._lock:
-            for key in keys:
-                self._blocks.pop(key, None)
-            self.needs = max(self.needs, needs)
-
-    def keys(self, start: int = 0) -> Iterator[int]:
-        """Keys that hold a block, ascending, as of the first step."""
-        return iter(sorted(key for key in list(self._blocks) if key >= start))
-
-    def sync(self) -> None:
-        """Nothing to do."""
-
-    def refresh(self) -> bool:
-        """A writer is always current."""
-        return False
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-
-def _check_key(key: int, key_max: int) -> None:
-    if not 0 <= key <= key_max:
-        raise LimitExceeded(f"key {key} is out of range; this store takes 0 to {key_max}")
-
-
-def _check_size(value: bytes | bytearray | memoryview, size_max: int) -> None:
-    size = value.nbytes if isinstance(value, memoryview) else len(value)
-    if size > size_max:
-        raise LimitExceeded(f"a value of {size} bytes; this store takes at most {size_max}")

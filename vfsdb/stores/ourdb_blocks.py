@@ -2,8 +2,8 @@
 
 Invariants
 ----------
-* The label, under the key above `OurdbBlockStore.key_max`, names the metadata store that the blocks belong to, and
-  the version of it that the deletes rest on.
+* The label, under the key above `OurdbBlockStore.key_max`, names the metadata store that the blocks belong to, the
+  version of it that the deletes rest on, and the one before which states may miss blocks.
 * The records of one `put_many` have consecutive sequences: births are exact.
 """
 
@@ -28,7 +28,7 @@ from vfsdb.stores.ourdb_versions import (
     vfsdb_errors,
 )
 
-_LABEL = struct.Struct("<4sB3x16sQ")  # magic, format, uuid of the metadata store, version that deletes rest on
+_LABEL = struct.Struct("<4sB3x16sQQ")  # magic, format, uuid of the metadata store, `needs`, `forgotten`
 _MAGIC, _FORMAT = b"VFSB", 1
 
 
@@ -45,24 +45,24 @@ class OurdbBlockStore(OurdbSpace):
         self._version = version_of(db.position)
         self._held: dict[int, tuple[int, int]] = {}  # epoch -> births, all between which are in the history
         self._low = self._high = 0  # of the epoch that was read last
-        self._partner, self._needs = self._read_label()
+        self._partner, self._needs, self._forgotten = self._read_label()
 
-    def _read_label(self) -> tuple[bytes, int]:
+    def _read_label(self) -> tuple[bytes, int, int]:
         with vfsdb_errors(self.path):
             data = self._db.get(self.key_max + 1)
         if data is None:
-            return b"", 0
+            return b"", 0, 0
         if len(data) < 5 or data[:4] != _MAGIC:
             raise FormatError("this is no store of a filesystem's blocks (its label is something else)", self.path)
         if data[4] != _FORMAT:
             raise FormatError(f"block store format {data[4]}, this vfsdb reads {_FORMAT}", self.path)
         if len(data) != _LABEL.size:
             raise CorruptionError(f"the label has {len(data)} bytes instead of {_LABEL.size}", self.path)
-        _, _, partner, needs = _LABEL.unpack(data)
-        return partner, needs
+        _, _, partner, needs, forgotten = _LABEL.unpack(data)
+        return partner, needs, forgotten
 
     def _label(self) -> bytes:
-        return _LABEL.pack(_MAGIC, _FORMAT, self._partner, self._needs)
+        return _LABEL.pack(_MAGIC, _FORMAT, self._partner, self._needs, self._forgotten)
 
     @property
     def version(self) -> int:
@@ -86,7 +86,7 @@ class OurdbBlockStore(OurdbSpace):
 
     def join(self, partner: bytes) -> None:
         """Belong to the metadata store with that uuid from now on."""
-        self._partner, self._needs = partner, 0
+        self._partner, self._needs, self._forgotten = partner, 0, 0
         self._version = version_of(self._change({self.key_max + 1: self._label()}, ()))
 
     def holds(self, version: int) -> bool:
@@ -159,9 +159,15 @@ class OurdbBlockStore(OurdbSpace):
             None if head is None else (version_of(Position(head.epoch, head.sequence)), head.length) for head in heads
         ]
 
-    def delete_many(self, keys: Iterable[int], needs: int = 0) -> None:
+    @property
+    def forgotten(self) -> int:
+        """States of the metadata store before this version may name blocks that were deleted."""
+        return self._forgotten
+
+    def delete_many(self, keys: Iterable[int], needs: int = 0, forgotten: int = 0) -> None:
         """Remove blocks, and write down what that rests on, in one commit."""
         self._needs = max(self._needs, needs)
+        self._forgotten = max(self._forgotten, forgotten)
         self._change({self.key_max + 1: self._label()}, keys)
 
     def keys(self, start: int = 0) -> Iterator[int]:
@@ -193,7 +199,7 @@ class OurdbBlockStore(OurdbSpace):
         if moved:
             self._held.clear()
             self._low = self._high = 0
-            self._partner, self._needs = self._read_label()
+            self._partner, self._needs, self._forgotten = self._read_label()
         return moved
 
     def close(self) -> None:

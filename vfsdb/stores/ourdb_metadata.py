@@ -13,7 +13,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import ourdb
@@ -22,6 +22,7 @@ from vfsdb.codecs import decode_counters
 from vfsdb.database import Conflict, LimitExceeded, Pin
 from vfsdb.records import COUNTERS_KEY
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
+from vfsdb.stores.ourdb_history import OurdbHistory
 from vfsdb.stores.ourdb_order import TOKEN_BYTES_MAX, tag_of
 from vfsdb.stores.ourdb_space import OurdbSpace
 from vfsdb.stores.ourdb_versions import (
@@ -32,12 +33,13 @@ from vfsdb.stores.ourdb_versions import (
     version_of,
     vfsdb_errors,
 )
+from vfsdb.stores.ourdb_views import OurdbView
 
 _MARKS_MAX: Final = 64  # more of ourdb's own marks than can stand between two commits
 _TOKENS_MAX: Final = 1024
 
 
-class OurdbMetadataStore(OurdbSpace):
+class OurdbMetadataStore(OurdbHistory, OurdbSpace):
     """`vfsdb.database.MetadataStore` over an `OurDB` that was opened with the hooks of `ourdb_order.Order`.
 
     Parameters
@@ -66,6 +68,8 @@ class OurdbMetadataStore(OurdbSpace):
         self._snapshots: dict[tuple[str, Position], Pin] = {}
         self._tokens: dict[bytes, int] = {}
         self._token_order: deque[bytes] = deque()
+        if not self.read_only:
+            self._follow_rule()
 
     @property
     def is_empty(self) -> bool:
@@ -125,6 +129,8 @@ class OurdbMetadataStore(OurdbSpace):
             raise translated(error, self.path) from error
         self._undurable.append(version)
         self._version = version
+        if self._kept is not None:
+            self._kept.committed(version)
         if token:
             self._remember(token, version)
         return version
@@ -166,8 +172,9 @@ class OurdbMetadataStore(OurdbSpace):
         return made
 
     def pins(self) -> list[Pin]:
-        """Views of this handle, snapshots, and reader processes."""
+        """Views of this handle, snapshots, reader processes, and the oldest state that the retention rule keeps."""
         found = [Pin(view.version, view.needs) for view in list(self._views) if not view.closed]
+        found += self._kept_pins()
         readers = None
         for pin in self._db.pins():
             if pin.kind == "snapshot":
@@ -184,7 +191,7 @@ class OurdbMetadataStore(OurdbSpace):
         if known is None:
             with vfsdb_errors(self.path), self._db.open_snapshot(pin.name) as view:
                 record = view.get_record(COUNTERS_KEY)
-            version = version_of(Position(record.epoch, record.sequence))
+            version = version_of(Position(record.epoch, record.sequence)) + 1  # see `ourdb_history`
             known = Pin(version, decode_counters(record.value).needs)
             self._snapshots[pin.name, pin.position] = known
         return known
@@ -200,40 +207,3 @@ class OurdbMetadataStore(OurdbSpace):
         """Sync and release."""
         with vfsdb_errors(self.path):
             self._db.close()
-
-
-class OurdbView:
-    """`vfsdb.database.MetadataView` over an ourdb view."""
-
-    def __init__(self, view: ourdb.View, version: int, needs: int, path: str) -> None:
-        self._view = view
-        self.version = version
-        self.needs = needs
-        self.closed = False
-        self._path = path
-
-    def get(self, key: int) -> bytes | None:
-        """Value of *key* in this state."""
-        try:
-            return self._view.get(key)  # type: ignore[no-any-return]
-        except ourdb.OurDBError as error:
-            raise translated(error, self._path) from error
-
-    def get_many(self, keys: Sequence[int]) -> list[bytes | None]:
-        """`get` for each key."""
-        try:
-            return self._view.get_many(keys)
-        except ourdb.OurDBError as error:
-            raise translated(error, self._path) from error
-
-    def keys(self, start: int = 0) -> Iterator[int]:
-        """Keys that hold a record, ascending."""
-        try:
-            yield from self._view.iterate_keys(start)
-        except ourdb.OurDBError as error:
-            raise translated(error, self._path) from error
-
-    def close(self) -> None:
-        """Give up what it pins."""
-        self.closed = True
-        self._view.close()

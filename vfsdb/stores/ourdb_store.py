@@ -9,8 +9,9 @@ import errno
 import os
 from typing import Any, Literal, NamedTuple
 
+import ourdb
 from ourdb import OurDB
-from vfsdb.database import LimitExceeded, Stores
+from vfsdb.database import LimitExceeded, Retention, Stores
 from vfsdb.errors import FormatError, PartnerError, os_error
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
 from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
@@ -57,6 +58,7 @@ def open_stores(
     metadata_key_max: int | None = None,
     data_key_max: int | None = None,
     auto_compact: bool = True,
+    retention: Retention | None = None,
     storages: tuple[Any, Any] | None = None,
 ) -> Stores:
     """Open or make the two stores.
@@ -75,6 +77,8 @@ def open_stores(
         Of the two stores; the largest block key is one less, which is the label's.
     auto_compact : bool
         Whether the stores compact by themselves.
+    retention : Retention, optional
+        Which earlier states are kept; None: as the store says.
     storages : (Storage, Storage), optional
         Doubles of the two disks (metadata, data); see `ourdb.testing`.
 
@@ -95,6 +99,9 @@ def open_stores(
         common |= {"lock_timeout": lock_timeout, "auto_compact": auto_compact}
         data = _given(segment_bytes=data_segment_bytes, key_max=data_key_max)
         metadata = _given(segment_bytes=metadata_segment_bytes, key_max=metadata_key_max)
+        if retention is not None:
+            rule = ourdb.Retention(retention.versions, retention.seconds, retention.all)
+            metadata["retention"] = rule
         metadata |= {"durability": durability, "sync_interval": sync_interval}
     blocks = OurdbBlockStore(_opened(data_place, mode, common | data))
     try:

@@ -10,7 +10,7 @@ from typing import Final
 import ourdb
 from ourdb import Position
 from vfsdb.database import Conflict, LimitExceeded
-from vfsdb.errors import CorruptionError, FormatError, StoreBusyError, VFSError, os_error
+from vfsdb.errors import CorruptionError, FormatError, HistoryLostError, StoreBusyError, VFSError, os_error
 
 SEQUENCE_BITS: Final = 48
 SEQUENCE_MAX: Final = (1 << SEQUENCE_BITS) - 1
@@ -44,6 +44,11 @@ def translated(error: ourdb.OurDBError, path: str) -> Exception:
         return StoreBusyError(text, path)
     if isinstance(error, ourdb.NotAStoreError | ourdb.FormatVersionError):
         return FormatError(text, path)
+    if isinstance(error, ourdb.SnapshotExistsError | ourdb.SnapshotNotFoundError):
+        code = errno.EEXIST if isinstance(error, ourdb.SnapshotExistsError) else errno.ENOENT
+        return os_error(code, reason=text)
+    if isinstance(error, ourdb.PositionLostError):
+        return HistoryLostError(text, path)
     if isinstance(error, ourdb.LimitError | ourdb.InvalidArgumentError):
         return LimitExceeded(text)
     if isinstance(error, ourdb.ModeError):

@@ -16,6 +16,7 @@ class ViewStore:
     read_only = True
 
     def __init__(self, store: MetadataStore, view: MetadataView) -> None:
+        self.origin = store
         self._view = view
         self.uuid = store.uuid
         self.key_max = store.key_max

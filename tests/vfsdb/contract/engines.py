@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterable
+from contextlib import closing
 
 import pytest
 
-from vfsdb.database import Conflict, LimitExceeded, StaleBlockError, Stores
+from vfsdb.codecs import encode_counters
+from vfsdb.database import Compactable, Conflict, Historic, LimitExceeded, Pin, Retention, StaleBlockError, Stores
+from vfsdb.errors import HistoryLostError
+from vfsdb.mkfs import make_filesystem
+from vfsdb.records import COUNTERS_KEY, Counters
 
 
 class MetadataContract:
@@ -170,6 +177,137 @@ class MetadataContract:
         stores.blocks.close()
 
 
+class HistoricContract:
+    """Of `vfsdb.database.Historic`, for stores that hold a filesystem (their commits write the counters last)."""
+
+    @pytest.fixture
+    def store(self, stores: Stores) -> Historic:
+        """The metadata store, with a rule that keeps everything."""
+        make_filesystem(stores)
+        assert isinstance(stores.metadata, Historic)
+        stores.metadata.set_retention(Retention(all=True))
+        return stores.metadata
+
+    @staticmethod
+    def commit(stores: Stores, puts: dict[int, bytes], deletes: Iterable[int] = (), needs: int = 0) -> int:
+        counters = {COUNTERS_KEY: encode_counters(Counters(inodes=1, needs=needs))}
+        return stores.metadata.commit(puts | counters, deletes, needs=needs)
+
+    def test_every_version_can_be_viewed_where_the_rule_keeps_all(self, stores: Stores, store: Historic) -> None:
+        states, now = {}, dict[int, bytes]()
+        for number in range(30):
+            now = {key: value for key, value in now.items() if key != 20 + number % 7} | {
+                20 + number % 5: b"%d" % number
+            }
+            version = self.commit(
+                stores, {20 + number % 5: b"%d" % number}, [20 + number % 7] if number % 7 > 4 else []
+            )
+            states[version] = {key: stores.metadata.get(key) for key in range(20, 30)}
+        for version, state in states.items():
+            view = store.view_at(version)
+            assert {key: view.get(key) for key in range(20, 30)} == state
+            assert view.version == version
+            view.close()
+
+    def test_a_version_between_two_commits_shows_the_earlier_one(self, stores: Stores, store: Historic) -> None:
+        first = self.commit(stores, {20: b"one"})
+        second = self.commit(stores, {20: b"two", 21: b"two", 22: b"two"}, [23])
+        for version in range(first, second - 1):
+            view = store.view_at(version)
+            assert (view.version, view.get_many([20, 21, 22])) == (first, [b"one", None, None])
+            view.close()
+
+    def test_a_view_of_a_version_is_a_pin_until_it_is_closed(self, stores: Stores, store: Historic) -> None:
+        store.set_retention(Retention())
+        birth = stores.blocks.put_many(0, [b"block"])
+        version = self.commit(stores, {20: b"one"}, needs=birth)
+        with closing(store.view_at(version)):
+            later = self.commit(stores, {20: b"two"}, needs=stores.blocks.put_many(1, [b"x"]))
+            assert stores.metadata.pins() == [Pin(version, birth)]
+            assert later > version
+        assert stores.metadata.pins() == []
+
+    def test_what_no_rule_keeps_is_refused(self, stores: Stores, store: Historic) -> None:
+        version = self.commit(stores, {20: b"one"})
+        store.set_retention(Retention())
+        for number in range(200):
+            self.commit(stores, {20: b"%d" % number * 100})
+        if isinstance(stores.metadata, Compactable):
+            stores.metadata.compact()
+        with pytest.raises(HistoryLostError):
+            store.view_at(version)
+        with pytest.raises(HistoryLostError):
+            store.view_at(stores.metadata.version + 1)
+
+    def test_snapshots_have_names_and_stay(self, stores: Stores, store: Historic) -> None:
+        store.set_retention(Retention())
+        version = self.commit(stores, {20: b"one" * 100})
+        store.snapshot("first")
+        assert stores.metadata.durable_version == version
+        for number in range(200):
+            self.commit(stores, {20: b"%d" % number * 100})
+        store.snapshot("second")
+        if isinstance(stores.metadata, Compactable):
+            stores.metadata.compact()
+        first, second = store.snapshots()
+        assert (first.name, first.version, second.name) == ("first", version, "second")
+        assert first.pinned_bytes >= 300
+        assert first.time_ns <= second.time_ns
+        with closing(store.open_snapshot("first")) as view:
+            assert (view.get(20), view.version) == (b"one" * 100, version)
+            store.delete_snapshot("first")
+            assert Pin(version, 0) in [pin._replace(blocks=0) for pin in stores.metadata.pins()]
+        with pytest.raises(FileExistsError, match="second"):
+            store.snapshot("second")
+        for missing in (store.open_snapshot, store.delete_snapshot):
+            with pytest.raises(FileNotFoundError, match="first"):
+                missing("first")
+
+    def test_a_time_means_the_newest_commit_before_it(self, stores: Stores, store: Historic) -> None:
+        before = time.time_ns()
+        version = self.commit(stores, {20: b"one"})
+        between = time.time_ns()
+        self.commit(stores, {20: b"two"})
+        with closing(store.view_at(store.version_at(between))) as view:
+            assert (view.version, view.get(20)) == (version, b"one")
+        with closing(store.view_at(store.version_at(time.time_ns()))) as view:
+            assert view.get(20) == b"two"
+        assert store.version_at(before) < version
+        with pytest.raises(HistoryLostError):
+            store.version_at(10**9)
+
+    def test_history_has_the_versions_of_a_record_by_commit(self, stores: Stores, store: Historic) -> None:
+        one = self.commit(stores, {20: b"one", 21: b"x"})
+        self.commit(stores, {21: b"y"})
+        gone = self.commit(stores, {}, [20])
+        again = self.commit(stores, {19: b"x", 20: b"again", 21: b"z"})
+        found = list(store.history(20))
+        assert [(one.version, one.value) for one in found] == [(again, b"again"), (gone, None), (one, b"one")]
+        assert found[0].time_ns >= found[1].time_ns >= found[2].time_ns > 0
+        assert list(store.history(9999)) == []
+
+    def test_changed_keys_are_all_that_differ(self, stores: Stores, store: Historic) -> None:
+        first = self.commit(stores, {key: b"%d" % key for key in range(20, 40)})
+        second = self.commit(stores, {25: b"new", 50: b"new"}, [30])
+        with closing(store.view_at(first)) as one, closing(store.view_at(second)) as other:
+            assert set(store.changed_keys(one, other)) >= {25, 30, 50}
+            assert set(store.changed_keys(one, other)) <= {25, 30, 50, COUNTERS_KEY}
+
+    def test_a_rule_of_versions_keeps_the_states_after_so_many_commits(self, stores: Stores, store: Historic) -> None:
+        store.set_retention(Retention(versions=10))
+        assert store.retention == Retention(versions=10)
+        versions = [self.commit(stores, {20: b"%d" % number * 50}) for number in range(300)]
+        if isinstance(stores.metadata, Compactable):
+            stores.metadata.compact()
+        (pin,) = stores.metadata.pins()
+        assert versions[-30] <= pin.version <= versions[-11]
+        for at in range(-11, 0):
+            with closing(store.view_at(versions[at])) as view:
+                assert view.get(20) == b"%d" % (300 + at) * 50
+        with pytest.raises(HistoryLostError):
+            store.view_at(versions[5])
+
+
 class BlockContract:
     """Of `vfsdb.database.BlockStore`."""
 
@@ -238,6 +376,12 @@ class BlockContract:
         stores.blocks.delete_many([4], needs=version)
         stores.blocks.delete_many([5])
         assert stores.blocks.needs == version
+
+    def test_deletes_say_which_states_may_miss_them(self, stores: Stores) -> None:
+        assert stores.blocks.forgotten == 0
+        stores.blocks.delete_many([4], forgotten=7)
+        stores.blocks.delete_many([5], forgotten=3)
+        assert stores.blocks.forgotten == 7
 
     def test_it_knows_its_partner(self, stores: Stores) -> None:
         assert stores.blocks.partner == stores.metadata.uuid
