@@ -11,6 +11,7 @@ from vfsdb import (
     cli_commands_attributes,
     cli_commands_files,
     cli_commands_list,
+    cli_commands_mount,
     cli_commands_names,
     cli_commands_store,
     cli_commands_transfer,
@@ -125,6 +126,8 @@ def build(in_shell: bool = False) -> tuple[Parser, Verbs]:
     _add_transfers(verbs)
     _add_tar(verbs)
     _add_store(verbs, in_shell)
+    if not in_shell:
+        _add_mounting(verbs)
     return parser, verbs
 
 
@@ -376,6 +379,28 @@ def _add_store(verbs: Verbs, in_shell: bool) -> None:
     dump = verbs.add("dump-record", module.run_dump_record, "store")
     dump.add_argument("record", metavar="RECORD", help="key of a metadata record, or a path")
     _flags(dump, ("--raw", "raw", "its bytes as they are stored"))
+
+
+def _add_mounting(verbs: Verbs) -> None:
+    module = cli_commands_mount
+    mount = verbs.add("mount", module.run_mount, "store")
+    mount.add_argument("mountpoint", metavar="MOUNTPOINT", help="an existing directory")
+    words = "as mount -o has them: ro, allow_other, writeback, noatime, attr_timeout=SECONDS, …; may be given again"
+    mount.add_argument("-o", dest="options", metavar="OPTIONS", action="append", default=[], help=words)
+    _flags(
+        mount,
+        ("-r --read-only", "read_only", "change nothing, and let others write"),
+        ("--allow-other", "allow_other", "let other users in; each may do what permissions say"),
+        ("-d --daemon", "daemon", "return when it is mounted, and serve in the background"),
+    )
+    wait = "wait so long for another writer (default: 5)"
+    mount.add_argument("--wait", type=_seconds, default=WAIT_SECONDS, metavar="SECONDS", help=wait)
+    mount.add_argument("--log", metavar="FILE", help="where messages go (default: stderr)")
+    levels = "how much is told (default: warning)"
+    mount.add_argument("--log-level", choices=module.LOG_LEVELS, default="warning", help=levels)
+    umount = verbs.add("umount", module.run_umount, "store", store=False)
+    umount.add_argument("mountpoint", metavar="MOUNTPOINT", help="where it is mounted")
+    _flags(umount, ("-l --lazy", "lazy", "at once, whoever still uses it"))
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,122 @@
+"""Commands that make a store a directory of this machine: mount, umount."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from vfsdb import api
+from vfsdb.cli_context import Context
+from vfsdb.cli_output import ExitCode
+from vfsdb.errors import os_error
+from vfsdb.fuse import words as mount_words
+from vfsdb.fuse.mounting import check_mountpoint, unmount
+from vfsdb.fuse.mounts import Mount, mount
+from vfsdb.posix import VFS
+
+log = logging.getLogger("vfsdb.fuse")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_READY: Final = b"1"
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Stop(Exception):
+    """A signal asked the process to end."""
+
+
+def run_mount(context: Context, arguments: argparse.Namespace) -> int:
+    """Mount the store at a directory, and serve it until it is unmounted (ctrl-C, SIGTERM, umount)."""
+    words = mount_words.parse(arguments.options)
+    if arguments.read_only:
+        words.mount["read_only"] = True
+    if arguments.allow_other:
+        words.mount["allow_other"] = True
+    check_mountpoint(arguments.mountpoint)  # before the store is waited for
+    log_format = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=arguments.log_level.upper(), format=log_format, filename=arguments.log)
+
+    def serve(ready: Callable[[], None]) -> int:
+        return _serve(context, arguments, words, ready)
+
+    return _in_background(serve) if arguments.daemon else serve(lambda: None)
+
+
+def _serve(
+    context: Context, arguments: argparse.Namespace, words: mount_words.MountWords, ready: Callable[[], None]
+) -> int:
+    with _opened(context.store, words, arguments.wait) as vfs:
+        options = {"source": os.path.abspath(context.store), "flags": tuple(words.flags), **words.mount}
+        before = [signal.signal(number, _stop) for number in _ENDING]
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until there is something to unmount
+        try:
+            mounted = mount(vfs.filesystem, arguments.mountpoint, **options)
+            log.info("mounted %s at %s", context.store, mounted.mountpoint)
+            _wait(mounted, ready)
+        finally:
+            for number, handler in zip(_ENDING, before, strict=True):
+                signal.signal(number, handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    log.info("unmounted %s", arguments.mountpoint)
+    return ExitCode.OK
+
+
+def _wait(mounted: Mount, ready: Callable[[], None]) -> None:
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        ready()
+        mounted.wait()
+    except _Stop:
+        mounted.stop()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stop
+
+
+def _opened(store: str, words: mount_words.MountWords, wait: float) -> VFS:
+    if words.mount.get("read_only"):
+        return api.open(store, "r", atime="noatime")
+    return api.open(store, "w", atime=words.atime, lock_timeout=wait)  # type: ignore[arg-type]
+
+
+def _in_background(serve: Callable[[Callable[[], None]], int]) -> int:
+    """Run *serve* in a process of its own; returns when that is ready, or with its exit code."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            if pipe.read(1) == _READY:
+                return ExitCode.OK
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(reading)
+    os.setsid()
+
+    def ready() -> None:
+        os.chdir("/")
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(nowhere, standard)
+        os.write(writing, _READY)
+        os.close(writing)
+
+    return serve(ready)
+
+
+def run_umount(context: Context, arguments: argparse.Namespace) -> int:
+    """Unmount what is mounted at a directory."""
+    try:
+        unmount(arguments.mountpoint, lazy=arguments.lazy)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise os_error(
+                errno.EBUSY, arguments.mountpoint, reason="somebody uses it; --lazy waits for nobody"
+            ) from None
+        raise
+    return ExitCode.OK

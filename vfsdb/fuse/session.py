@@ -1,0 +1,140 @@
+"""One mount's conversation with the kernel: a loop that reads requests, and threads for those that wait.
+
+The loop answers everything that is quick itself, one request after the other: a change of threads costs more than most
+requests. What may wait for a disk or for another process (`_WAITING`) is done by a thread of its own.
+
+Invariants
+----------
+* Each request that wants an answer gets exactly one, whatever happens in its handler.
+* A handler that raises anything but an OSError is a bug: it is logged, the caller gets EIO, and the mount goes on.
+* When `run` returns, no thread of the session uses the filesystem any more, and all handles and lookups are given back.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+
+from vfsdb.database import EngineError
+from vfsdb.fuse import encoding
+from vfsdb.fuse.decoding import Malformed, fixed
+from vfsdb.fuse.device import HEADER_ROOM, receive, send
+from vfsdb.fuse.encoding import Encoder
+from vfsdb.fuse.handlers import Handler, Handlers, Reply
+from vfsdb.fuse.negotiation import Agreement, negotiate
+from vfsdb.fuse.opcodes import Opcode
+from vfsdb.fuse.operations import Operations
+from vfsdb.fuse.options import MountOptions
+from vfsdb.fuse.requests import Request
+from vfsdb.fuse.structures import INTERRUPT_IN
+from vfsdb.fuse.workers import Workers
+
+log = logging.getLogger("vfsdb.fuse")
+_WAITING = frozenset({Opcode.FSYNC, Opcode.FSYNCDIR, Opcode.SYNCFS, Opcode.SETLKW})
+_UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.NOTIFY_REPLY})
+
+
+class Session:
+    """A conversation over *descriptor*, an open /dev/fuse that is mounted or about to be.
+
+    Parameters
+    ----------
+    descriptor : int
+        Stays the caller's to close, after `run`.
+    operations : Operations
+    options : MountOptions
+    """
+
+    def __init__(self, descriptor: int, operations: Operations, options: MountOptions) -> None:
+        self._descriptor = descriptor
+        self._operations = operations
+        self._options = options
+        self._workers = Workers("vfsdb-fuse")
+        self._handlers: dict[int, Handler] = {}
+        self._ended = False
+        self.agreement: Agreement | None = None
+        self.ready = threading.Event()  # the kernel and we agreed: the mount works
+        self.requests = 0
+
+    def run(self) -> None:
+        """Answer until the filesystem is unmounted."""
+        try:
+            self._loop()
+        finally:
+            self._ended = True
+            self._operations.interrupt_all()
+            self._workers.join()
+            self._operations.destroy()
+            self.ready.set()
+
+    def _loop(self) -> None:
+        buffer = bytearray(HEADER_ROOM + self._options.write_bytes_max)
+        view, buffers, descriptor = memoryview(buffer), [buffer], self._descriptor
+        request = Request()
+        while size := receive(descriptor, buffers):
+            self.requests += 1
+            try:
+                request.fill(view, size)
+            except Malformed as error:
+                log.warning("a request that is none: %s", error)
+                continue
+            if request.opcode in _WAITING:
+                if request.opcode == Opcode.SETLKW:
+                    self._operations.begin_wait(request.unique)
+                self._workers.do(self._answer, request.copy())
+            else:
+                self._answer(request)
+
+    def _answer(self, request: Request) -> None:
+        """Do what is asked and send the reply."""
+        handler = self._handlers.get(request.opcode)
+        try:
+            reply = handler(request) if handler is not None else self._special(request)
+        except OSError as error:
+            reply = self._refused(request, error.errno or errno.EIO)
+        except EngineError as error:
+            log.error("%s of inode %d: %s", _name(request.opcode), request.node, error)
+            reply = self._refused(request, errno.EIO)
+        except Malformed as error:
+            log.warning("%s that is none: %s", _name(request.opcode), error)
+            reply = self._refused(request, errno.EINVAL)
+        except Exception:
+            log.exception("%s of inode %d", _name(request.opcode), request.node)
+            reply = self._refused(request, errno.EIO)
+        if reply is not None:
+            send(self._descriptor, reply if type(reply) is tuple else (reply,))  # type: ignore[arg-type]
+
+    @staticmethod
+    def _refused(request: Request, code: int) -> Reply:
+        return None if request.opcode in _UNANSWERED else encoding.error(request.unique, code)
+
+    def _special(self, request: Request) -> Reply:
+        """What belongs to the conversation, not to the filesystem."""
+        if request.opcode == Opcode.INIT:
+            return self._begin(request)
+        if request.opcode == Opcode.INTERRUPT:
+            self._operations.interrupt(fixed(INTERRUPT_IN, request.body)[0])
+            return None
+        if request.opcode == Opcode.NOTIFY_REPLY:
+            return None
+        if request.opcode == Opcode.DESTROY:
+            return encoding.empty(request.unique)
+        return encoding.error(request.unique, errno.ENOSYS)
+
+    def _begin(self, request: Request) -> bytes:
+        agreement, reply = negotiate(request.unique, request.body, self._options)
+        if agreement is not None:
+            self.agreement = agreement
+            encoder = Encoder(self._options.entry_seconds, self._options.attribute_seconds)
+            handlers = Handlers(self._operations, encoder, agreement.flags, keep_cache=self._options.keep_cache)
+            self._handlers = handlers.table()
+            self.ready.set()
+        return reply
+
+
+def _name(opcode: int) -> str:
+    try:
+        return Opcode(opcode).name
+    except ValueError:
+        return f"request {opcode}"
