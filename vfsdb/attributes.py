@@ -139,11 +139,12 @@ def _chown(ws: WriteSet, inode: Inode, changes: SetAttr, caller: Caller) -> None
 
 
 def _chmod(ws: WriteSet, inode: Inode, bits: int, caller: Caller) -> None:
+    before = inode.mode
     inode.mode = access.mode_after_chmod(inode, bits, caller)
     current = xattrs.get(ws, inode, acl.ACCESS_XATTR)
     if current is not None:
         xattrs.put(ws, inode.ino, acl.ACCESS_XATTR, acl.encode(acl.with_mode(acl.decode(current), inode.mode)))
-    if inode.kind == _DIRECTORY:
+    if inode.kind == _DIRECTORY and inode.mode != before:
         ws.raises_epoch = True
 
 

@@ -78,8 +78,8 @@ class InodeFileSystem(FileSystem):
     Attributes
     ----------
     background_error : OSError or None
-        Why the last flush or sync that nobody asked for failed. Nothing is lost by it: the data is kept, and the next
-        commit, fsync or close tries again and raises what it meets.
+        Why the last flush, sync, or freeing of blocks that nobody asked for failed. Nothing is lost by it: the data
+        is kept, and the next fsync or close (for data also the next commit) tries again and raises what it meets.
     """
 
     def __init__(
@@ -104,13 +104,19 @@ class InodeFileSystem(FileSystem):
         self._namespace = Namespace(self.superblock.salt, self.files.handles.in_use, self.files.drop)
         self._unused: list[int] = []  # orphans that may be reaped
         self._closed = False
-        self.background_error: OSError | None = None
+        self._background_error: OSError | None = None
         self._maintenance = Maintenance(self, flush_seconds, sync_seconds)
         self.commits.on_change = self._maintenance.start
         self.commits.on_unsettled = self._unsettled
         committed.on_moved = self._moved
         if not self.read_only:
             self._reap_all()
+
+    @property
+    def background_error(self) -> OSError | None:
+        """Why the last work that nobody asked for failed."""
+        postponed = self.commits.collector.postponed
+        return self._background_error or (postponed if isinstance(postponed, OSError) else None)
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -656,9 +662,9 @@ class InodeFileSystem(FileSystem):
     def _behind(self, act: Callable[[], object]) -> None:
         try:
             act()
-            self.background_error = None
+            self._background_error = None
         except OSError as error:
-            self.background_error = error
+            self._background_error = error
 
     def _collect_if_free(self) -> None:
         if self.commits.lock.acquire(blocking=False):

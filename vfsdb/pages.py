@@ -219,6 +219,8 @@ def replace_range(
 
     Each leaf of the range is changed once; a range in one leaf costs as much as a `put`.
     """
+    assert all(one[0] < other[0] for one, other in pairwise(entries)), "entries that do not ascend"
+    assert not entries or start <= entries[0][0] <= entries[-1][0] < stop, "entries outside the range"
     assert all(len(value) <= VALUE_BYTES_MAX for _, value in entries)
     root = write_set.edit(ino).own_root()
     taken = 0

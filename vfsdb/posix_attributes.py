@@ -14,7 +14,7 @@ from typing import TypeVar
 from vfsdb.errors import os_error
 from vfsdb.interface import NOW, SetAttr
 from vfsdb.paths import AnyPath, decode, encode
-from vfsdb.posix_base import Base, named, text
+from vfsdb.posix_base import Base, checked_mode, is_answer, named, text
 
 T = TypeVar("T")
 
@@ -48,10 +48,14 @@ class Attributes(Base):
         return mode is not None and stat_bits.S_ISLNK(mode)
 
     def _mode(self, path: AnyPath, follow: bool = True) -> int | None:
-        """Type and permission bits; None where os.path.exists would say False."""
+        """Type and permission bits; None where os.path.exists would say False. EBADF, EIO: nothing can be told."""
         try:
             return self._walker.stat(os.fspath(path), follow).st_mode
-        except (OSError, ValueError):
+        except OSError as error:
+            if not is_answer(error):
+                raise named(error, text(path)) from None
+            return None
+        except ValueError:
             return None
 
     def samefile(self, path: AnyPath, other: AnyPath) -> bool:
@@ -81,6 +85,8 @@ class Attributes(Base):
             self._fs.access(self._ino(given, follow_symlinks), mode, self._caller)
         except OSError as error:
             if isinstance(told := named(error, given), ValueError):
+                raise told from None
+            if not is_answer(error):
                 raise told from None
             return False
         return True
@@ -117,8 +123,8 @@ class Attributes(Base):
             raise named(error, given) from None
 
     def chmod(self, path: AnyPath, mode: int, *, follow_symlinks: bool = True) -> None:
-        """Set the twelve permission bits."""
-        self._set(path, SetAttr(mode=index(mode) & 0o7777), follow_symlinks)
+        """Set the twelve permission bits. EINVAL for a number that is no mode."""
+        self._set(path, SetAttr(mode=checked_mode(mode, text(path))), follow_symlinks)
 
     def chown(self, path: AnyPath, uid: int | str = -1, gid: int | str = -1, *, follow_symlinks: bool = True) -> None:
         """Set owner and group, by number or by a name that this host knows (LookupError); -1 keeps one.

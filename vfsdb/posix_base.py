@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from contextlib import AbstractContextManager
+from operator import index
 from typing import Final, TypeVar
 
 from vfsdb.errors import os_error
@@ -109,6 +110,22 @@ def named(error: E, path: str | bytes, path2: str | bytes | None = None) -> E | 
     elif error.filename2 is not None:
         del error.filename2  # set to None it would be shown
     return error
+
+
+def is_answer(error: OSError) -> bool:
+    """Whether *error* says something of the file that was asked for: not that nothing can be said of any.
+
+    Those are EBADF, after close, and EIO, where a store is damaged or cannot be read: nobody may take them for "no".
+    """
+    return error.errno not in (errno.EBADF, errno.EIO)
+
+
+def checked_mode(mode: int, path: str | bytes) -> int:
+    """The twelve permission bits of *mode*; EINVAL for a number that is no mode_t."""
+    mode = index(mode)
+    if not -(1 << 31) <= mode < 1 << 32:
+        raise os_error(errno.EINVAL, path, reason=f"mode {mode:#o}")
+    return mode & 0o7777
 
 
 def _has_nul(path: str | bytes) -> bool:

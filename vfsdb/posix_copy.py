@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import stat as stat_bits
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +30,14 @@ class _How(NamedTuple):
     copy_one: Callable[..., object]
     ignore_dangling_symlinks: bool
     dirs_exist_ok: bool
+
+
+class _UnderWay(NamedTuple):
+    """A directory whose copy is made, and what is still to be copied of it."""
+
+    old: str | bytes
+    new: str | bytes
+    entries: Iterator[ScanEntry[Any]]
 
 
 class Copy(Trees, Files):
@@ -170,43 +178,52 @@ class Copy(Trees, Files):
         """
         copy_one = copy_function if copy_function is not None else self.copy
         how = _How(symlinks, ignore, copy_one, ignore_dangling_symlinks, dirs_exist_ok)
-        self._copy_tree(text(source), text(target), how, None)
+        problems = self._copy_tree(text(source), text(target), how)
+        if problems:
+            raise shutil.Error(problems)
         return target
 
-    def _copy_tree(self, old: str | bytes, new: str | bytes, how: _How, made: int | None) -> None:
-        """*made*: inode of the top of the copy, None while it is to be made."""
+    def _copy_tree(self, source: str | bytes, target: str | bytes, how: _How) -> list[Any]:
+        """What failed. One directory after another, as deep as the tree is."""
+        problems: list[Any] = []
+        under_way = [self._copy_directory(source, target, how)]
+        made = self._ino(target)
+        while under_way:
+            directory = under_way[-1]
+            entry = next(directory.entries, None)
+            if entry is None:
+                under_way.pop()
+                try:
+                    self.copystat(directory.old, directory.new)
+                except OSError as error:
+                    problems.append((directory.old, directory.new, str(error)))
+            elif entry.inode() != made:
+                there = join(directory.new, like(directory.new, encode(entry.name)))  # type: ignore[type-var]
+                try:
+                    if entry.is_dir() and not (entry.is_symlink() and how.symlinks):
+                        under_way.append(self._copy_directory(entry.path, there, how))
+                    else:
+                        self._copy_entry(entry, there, how)
+                except shutil.Error as error:
+                    problems.extend(error.args[0])
+                except OSError as error:
+                    problems.append((entry.path, there, str(error)))
+        return problems
+
+    def _copy_directory(self, old: str | bytes, new: str | bytes, how: _How) -> _UnderWay:
+        """Make the copy of a directory, still empty."""
         scan: Any = self.scandir(old)
         entries: list[ScanEntry[Any]] = list(scan)
         ignored = set(how.ignore(old, [entry.name for entry in entries])) if how.ignore is not None else set()
         self.makedirs(new, exist_ok=how.dirs_exist_ok)
-        made = self._ino(new) if made is None else made
-        problems: list[Any] = []
-        for entry in entries:
-            if entry.name in ignored or entry.inode() == made:
-                continue
-            there = join(new, like(new, encode(entry.name)))  # type: ignore[type-var]
-            try:
-                self._copy_entry(entry, there, how, made)
-            except shutil.Error as error:
-                problems.extend(error.args[0])
-            except OSError as error:
-                problems.append((entry.path, there, str(error)))
-        try:
-            self.copystat(old, new)
-        except OSError as error:
-            problems.append((old, new, str(error)))
-        if problems:
-            raise shutil.Error(problems)
+        return _UnderWay(old, new, iter([entry for entry in entries if entry.name not in ignored]))
 
-    def _copy_entry(self, entry: ScanEntry[Any], there: str | bytes, how: _How, made: int) -> None:
+    def _copy_entry(self, entry: ScanEntry[Any], there: str | bytes, how: _How) -> None:
+        """Copy what is no directory, or a link to one that stays a link."""
         if entry.is_symlink() and how.symlinks:
             self.symlink(self.readlink(entry.path), there)
             self.copystat(entry.path, there, follow_symlinks=False)
-        elif entry.is_symlink() and not self.exists(entry.path) and how.ignore_dangling_symlinks:
-            return
-        elif entry.is_dir():
-            self._copy_tree(entry.path, there, how, made)
-        else:
+        elif not entry.is_symlink() or self.exists(entry.path) or not how.ignore_dangling_symlinks:
             how.copy_one(entry.path, there)
 
     def move(self, source: AnyPath, target: AnyPath) -> str | bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import stat as stat_bits
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 from vfsdb.globbing import RECURSIVE, is_magic, matcher, matching, parts_of
 from vfsdb.interface import DirEntry, Stat
 from vfsdb.paths import AnyPath, decode, encode, join
-from vfsdb.posix_base import Base
+from vfsdb.posix_base import Base, is_answer
 from vfsdb.posix_names import decoded
 
 _LINK, _DIRECTORY = stat_bits.S_IFLNK, stat_bits.S_IFDIR
@@ -50,8 +50,8 @@ class Glob(Base):
         given = str(path)
         try:
             start = self._walker.stat(given or "/")
-        except OSError:
-            return []
+        except OSError as error:
+            return _nothing(error)
         if start.st_mode & 0o170000 != _DIRECTORY:
             return []
         return _in_order(self._glob(given, start.st_ino, parts, only_directories), parts)
@@ -113,27 +113,36 @@ class Glob(Base):
         """The directory itself, or the one a link at *path* leads to; None where it is none."""
         try:
             found = self._walker.stat(path) if mode & 0o170000 == _LINK else self._fs.getattr(ino, None, self._caller)
-        except OSError:
+        except OSError as error:
+            _nothing(error)
             return None
         return found if found.st_mode & 0o170000 == _DIRECTORY else None
 
     def _entry(self, ino: int, name: str) -> Stat | None:
         try:
             return self._fs.lookup(ino, encode(name), self._caller)
-        except OSError:
+        except OSError as error:
+            _nothing(error)
             return None
 
     def _names(self, ino: int) -> list[str]:
         try:
             return decoded(self._fs.list_names(ino, self._caller))
-        except OSError:
-            return []
+        except OSError as error:
+            return _nothing(error)
 
     def _list_entries(self, ino: int) -> Sequence[DirEntry]:
         try:
             return self._fs.list_entries(ino, self._caller)
-        except OSError:
-            return []
+        except OSError as error:
+            return _nothing(error)
+
+
+def _nothing(error: OSError) -> list[Any]:
+    """What is found where *error* says that there is nothing."""
+    if not is_answer(error):
+        raise error
+    return []
 
 
 def _in_order(found: list[str], parts: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import AnyStr, Generic, overload
 from vfsdb.errors import os_error
 from vfsdb.interface import RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT, Stat
 from vfsdb.paths import AnyPath, BytesPath, StrPath, checked, components, decode, encode, join, like
-from vfsdb.posix_base import Base, named, text
+from vfsdb.posix_base import Base, checked_mode, is_answer, named, text
 from vfsdb.walk import Entry
 
 _DOTS = (b"", b".", b"..")
@@ -122,6 +122,7 @@ class Names(Base):
             self.makedirs(path, mode, exist_ok=exist_ok)
             return
         given = text(path)
+        mode = checked_mode(mode, given)
         try:
             entry = self._new(given, directory=True)
             self._fs.mkdir(entry.directory, entry.name, mode, self._caller)
@@ -135,20 +136,26 @@ class Names(Base):
         """Make a directory and those above it, which get the mode that the umask leaves, as os.makedirs."""
         given = text(path)
         try:
-            raw = checked(given)
-            made = raw[:1] if raw.startswith(b"/") else b""
-            names = components(raw)
-            for name in names[:-1]:
-                made = join(made, name)
-                self._make_missing(made)
+            missing: list[bytes] = []
+            above = _above(checked(given))
+            while above and not self._is_there(above):
+                missing.append(above)
+                above = _above(above)
+            for one in reversed(missing):
+                self._make_missing(one)
         except OSError as error:
             raise named(error, given) from None
         self.mkdir(path, mode, exist_ok=exist_ok)
 
-    def _make_missing(self, path: bytes) -> None:
+    def _is_there(self, path: bytes) -> bool:
         try:
             self._walker.stat(path)
         except FileNotFoundError:
+            return False
+        return True
+
+    def _make_missing(self, path: bytes) -> None:
+        if not self._is_there(path):  # as ``a/..`` is, once there is ``a``
             with suppress(FileExistsError):  # another thread was faster, or a link leads nowhere: the next step tells
                 entry = self._new(path, directory=True)
                 self._fs.mkdir(entry.directory, entry.name, 0o777, self._caller)
@@ -156,7 +163,9 @@ class Names(Base):
     def _is_directory(self, path: str | bytes) -> bool:
         try:
             return stat_bits.S_ISDIR(self._walker.stat(path).st_mode)
-        except OSError:
+        except OSError as error:
+            if not is_answer(error):
+                raise
             return False
 
     @overload
@@ -366,3 +375,8 @@ class Names(Base):
 def decoded(names: Sequence[bytes]) -> list[str]:
     """Names as str. One decode for all of them: no name has a NUL."""
     return decode(b"\0".join(names)).split("\0") if names else []
+
+
+def _above(path: bytes) -> bytes:
+    """What stands before the last name, without slashes at its end: empty for a name at the root or at the start."""
+    return path.rstrip(b"/").rpartition(b"/")[0].rstrip(b"/")

@@ -13,7 +13,7 @@ from vfsdb.errors import os_error
 from vfsdb.interface import DirEntry, Stat
 from vfsdb.paths import AnyPath, BytesPath, StrPath, join, like
 from vfsdb.posix_attributes import Attributes
-from vfsdb.posix_base import named, text
+from vfsdb.posix_base import is_answer, named, text
 from vfsdb.posix_names import Names
 
 OnError = Callable[[OSError], object]
@@ -47,7 +47,7 @@ class Trees(Names, Attributes):
         """(path, names of directories, names of others) for each directory, as os.walk.
 
         Top down the list of directories may be changed to steer the walk. *onerror* gets what kept a directory from
-        being listed; by default that is passed over.
+        being listed; by default that is passed over, but for a store that is closed (EBADF) or damaged (EIO).
         """
         return self._walk(text(top), topdown, onerror, followlinks)
 
@@ -63,6 +63,8 @@ class Trees(Names, Attributes):
             except OSError as error:
                 if onerror is not None:
                     onerror(error)
+                elif not is_answer(error):
+                    raise
                 continue
             if topdown:
                 yield level
@@ -94,7 +96,9 @@ class Trees(Names, Attributes):
     def _is_link(self, path: str | bytes) -> bool:
         try:
             return stat_bits.S_ISLNK(self._walker.stat(path, follow=False).st_mode)
-        except OSError:
+        except OSError as error:
+            if not is_answer(error):
+                raise
             return False  # it has gone: listing it will tell
 
     def rmtree(

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from vfsdb.errors import os_error
 from vfsdb.interface import LINK_HOPS_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, ROOT, Caller, FileSystem, Stat
-from vfsdb.paths import ENCODING, ERRORS, checked, components, encode
+from vfsdb.paths import ENCODING, ERRORS, checked, components, decode, encode
 
 DIRECTORIES_MAX: Final = 4096  # of the cache
 _CACHED_BYTES_MAX: Final = PATH_BYTES_MAX - NAME_BYTES_MAX - 2  # with any name behind it the path is short enough
@@ -114,10 +114,19 @@ class Walker:
             directories = self._directories = {"": ROOT, b"": ROOT}
             self._epoch = epoch  # last: who sees the new epoch sees the new cache
         raw = encode(head)
-        found = _searched(self._walk_names(components(raw)))
+        found = self._step_down(raw, directories) or _searched(self._walk_names(components(raw)))
         if epoch >= 0 and epoch == self.fs.namespace_epoch and len(raw) <= _CACHED_BYTES_MAX:
             directories[head] = found
         return found
+
+    def _step_down(self, head: bytes, directories: dict[str | bytes, int]) -> int:
+        """The directory *head* by one look-up, where the one above is cached and no link is in the way; else 0."""
+        above, _, name = head.rpartition(b"/")
+        known = directories.get(above) or directories.get(decode(above))
+        if known is None or name in _NOT_ENTRIES:
+            return 0
+        found = self.fs.lookup(known, name, self.caller)
+        return 0 if found.st_mode & _KIND == _LINK else _searched(found)
 
     def _walk(self, path: bytes, follow: bool) -> Stat:
         slash = path.endswith(b"/")

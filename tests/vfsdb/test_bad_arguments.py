@@ -102,6 +102,16 @@ def test_seek_is_refused_as_a_file_of_the_host_refuses_it(
         assert file.tell() == 0
 
 
+@pytest.mark.parametrize("mode", [1 << 32, 1 << 40, -(1 << 40)])
+def test_number_that_is_no_mode_is_einval(fs: vfsdb.VFS, mode: int) -> None:
+    before = fs.stat("f")
+    for act in (lambda: fs.chmod("f", mode), lambda: fs.mkdir("d", mode), lambda: fs.makedirs("a/b", mode)):
+        with pytest.raises(OSError, match="mode") as raised:
+            act()
+        assert raised.value.errno == errno.EINVAL
+    assert fs.stat("f") == before and not fs.exists("d") and not fs.exists("a/b")
+
+
 def test_pattern_and_path_of_another_type_or_with_a_nul(fs: vfsdb.VFS) -> None:
     pattern: Any = None
     with pytest.raises(TypeError):

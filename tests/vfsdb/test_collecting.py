@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+import vfsdb
 from ourdb.testing import MemoryStorage
 from vfsdb import collecting, freelist
 from vfsdb.collecting import collect
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
 from vfsdb.database import StaleBlockError, Stores
-from vfsdb.errors import OutOfKeysError
+from vfsdb.errors import CorruptionError, OutOfKeysError
 from vfsdb.interface import ROOT
 from vfsdb.mkfs import make_filesystem
 from vfsdb.records import MAP_PAGE, Page
@@ -265,3 +266,29 @@ def test_a_collection_that_fails_fails_nobody_and_is_tried_again() -> None:
         collector.step()
     assert collector.postponed is None
     assert committed.counters.free_blocks == 1
+
+
+def test_damage_that_a_collection_meets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = vfsdb.memory(block_size=4096)
+    core = fs.filesystem
+    assert isinstance(core, InodeFileSystem)
+    fs.write_bytes("f", bytes(10_000))
+    fs.write_bytes("f", bytes(10_001))
+    core.commits.sync()
+    assert core.background_error is None
+
+    def damaged(*_: object) -> int:
+        raise CorruptionError("metadata record 99 is missing")
+
+    monkeypatch.setattr(collecting, "collect", damaged)
+    for number in range(collecting.COMMITS):
+        fs.mkdir(f"d{number}")
+    assert isinstance(core.background_error, CorruptionError)
+    with pytest.raises(CorruptionError, match="99"):
+        fs.sync()
+    monkeypatch.undo()
+    fs.sync()
+    for number in range(collecting.COMMITS):
+        fs.rmdir(f"d{number}")
+    assert core.background_error is None
+    fs.close()

@@ -250,3 +250,12 @@ def test_check_names_what_is_wrong(small_pages: None) -> None:
     assert any("belong" in problem for problem in pages.check(write_set, root))
     del leaf.keys[:]
     assert any("no entries" in problem for problem in pages.check(write_set, root))
+
+
+@pytest.mark.parametrize("keys", [(9,), (20,), (5, 15), (12, 25), (12, 11), (12, 12)])
+def test_entries_that_do_not_fit_the_range_they_replace_are_refused(keys: tuple[int, ...]) -> None:
+    write_set, ino = filled(100)
+    before = list(pages.items(write_set, write_set.inode(ino).root))
+    with pytest.raises(AssertionError, match="entries"):
+        pages.replace_range(write_set, ino, 10, 20, [(key, b"") for key in keys], MAP_PAGE)
+    assert list(pages.items(write_set, write_set.inode(ino).root)) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+import vfsdb
 from tests.vfsdb.twins import Host, Twins, outcome, tree
+from vfsdb.core import InodeFileSystem
 from vfsdb.interface import ROOT
 from vfsdb.posix import VFS
 
@@ -178,3 +181,55 @@ def test_listing_with_attributes(twins: Twins) -> None:
     assert entry.stat().st_size == 18 and entry.stat(follow_symlinks=False).st_size == 4
     assert entry.inode() == twins.vfs.lstat("d/up").st_ino
     assert twins.vfs.path_of(entry.inode()) == "/d/up" and twins.vfs.path_of(ROOT) == "/"
+
+
+DEEP = 2040 if os.environ.get("OURDB_TORTURE") else 1100  # levels: more than Python's stack takes
+
+
+def test_trees_of_any_depth_are_walked_copied_and_removed() -> None:
+    with vfsdb.memory() as fs:
+        core, ino = fs.filesystem, ROOT
+        for level in range(DEEP):
+            ino = core.mkdir(ino, b"d").st_ino
+            if level % 100 == 0:
+                core.write_file(ino, b"f", b"x")
+        assert len(fs.path_of(ino)) == DEEP * 2
+        assert fs.copytree("/d", "/e") == "/e"
+        for top in ("/d", "/e"):
+            assert fs.du(top)[2:] == (-(-DEEP // 100), DEEP)
+            assert sum(1 for _ in fs.walk(top)) == sum(1 for _ in fs.walk(top, topdown=False)) == DEEP
+            assert len(fs.glob(f"{top}/**/f")) == -(-DEEP // 100)
+            fs.rmtree(top)
+        assert fs.listdir("/") == []
+
+
+def test_directories_above_are_made_wherever_they_are_missing(twins: Twins) -> None:
+    for api in (twins.vfs, twins.host):
+        api.makedirs("new/a//b/../c/")
+        api.makedirs("d/new/below", exist_ok=True)
+        api.makedirs("d", exist_ok=True)
+    assert levels(twins.vfs.walk("/")) == levels(twins.host.walk("/"))
+    for path in ("f/a", "f/a/b", "f/../x", "d", "to_nothing/a"):
+        assert outcome(twins.vfs.makedirs, path) == outcome(twins.host.makedirs, path), path
+
+
+@pytest.mark.parametrize("act", ["exists", "lexists", "isfile", "isdir", "islink", "walk", "glob", "access"])
+def test_what_is_closed_or_damaged_does_not_answer_no(act: str) -> None:
+    calls = {"walk": lambda fs: list(fs.walk("/d")), "glob": lambda fs: fs.glob("/d/*")}
+    calls["access"] = lambda fs: fs.access("/d", os.F_OK)
+    call = calls.get(act, lambda fs: getattr(fs, act)("/d"))
+    fs = vfsdb.memory()
+    fs.mkdir("/d")
+    core = fs.filesystem
+    assert isinstance(core, InodeFileSystem)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core.committed.state, "_load", lambda key: b"\1\2\3")
+        core.caches.clear()
+        core.committed.state.forget()
+        with pytest.raises(OSError, match="metadata record") as raised:
+            call(vfsdb.VFS(core))
+        assert raised.value.errno == errno.EIO
+    fs.close()
+    with pytest.raises(OSError, match="closed") as raised:
+        call(fs)
+    assert raised.value.errno == errno.EBADF
