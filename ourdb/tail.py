@@ -45,6 +45,7 @@ _JOIN_BYTES_MAX = 1 << 18
 MAP_VALUE_MAX = 128 << 10  # longer values go through a write call: the kernel has enough to do with one
 _WARM_BYTES = 512 << 10
 _ZEROS = bytes(_WARM_BYTES)
+_PIECE_BYTES = 64 << 10  # of the page cache, where what is stored is synced soon
 _SEGMENTS_A_DOUBLING = 8192
 _time_ns = time.time_ns
 BeforeDurable = Callable[[bytes], None]
@@ -250,7 +251,7 @@ class LogTail(ABC):
         assert tail + size <= self._capacity, "an append past the allocated space"
         assert self._file is not None
         try:
-            if tail + size <= self._warm:
+            if tail + size <= self._warm and not self.commit_now:
                 data = b"".join(parts)
                 self._map[tail + 4 : tail + size] = data[4:]
                 self._map[tail : tail + 4] = data[:4]
@@ -314,15 +315,19 @@ class LogTail(ABC):
         """Have the page cache hold the active segment up to *end* and half a MiB further.
 
         A page that is first touched by a store through the map costs a fault, 2 to 4 us; zeros written by one call,
-        which the file system takes in large pieces, cost a quarter of that. What they are written over is free space.
+        which the page cache takes in pieces of that size, cost a quarter of that. But a store makes its whole piece
+        dirty: where little was stored since the last sync, so that the next one may be near, pieces are smaller.
+        A durable commit gains too: its sync is twice as fast where the file system need not note, durably, that the
+        space is in use from now on. What the zeros are written over is free space.
         """
-        if self._map is None or self.commit_now or end <= self._warm:
+        if self._map is None or end <= self._warm:
             return
         assert self._file is not None
         start = max(self._warm, self.tail)
         stop = min(self._capacity, (end + _WARM_BYTES) // 4096 * 4096)
-        for offset in range(start, stop, _WARM_BYTES):
-            self._file.write(_ZEROS[: stop - offset], offset)
+        piece = _PIECE_BYTES if self.tail - self.durable_offset <= _PIECE_BYTES else _WARM_BYTES
+        for offset in range(start, stop, piece):
+            self._file.write(_ZEROS[: min(piece, stop - offset)], offset)
         self._warm = stop
 
     def _map_active(self) -> None:
