@@ -123,7 +123,8 @@ class LogSession(IndexedLog):
             self._with_reserve(lambda: self._roll(needed), freeing)
         elif self.tail + size > SEGMENT_BYTES_MAX - hint_room:
             raise LimitError(f"{self.storage.path}: one commit of {size} bytes is more than a segment takes; split it")
-        self._with_reserve(lambda: self._grow_to(self.tail + size), freeing)
+        if self.tail + size > self._capacity:
+            self._with_reserve(lambda: self._grow_to(self.tail + size), freeing)
 
     def _with_reserve(self, act: Callable[[], object], freeing: bool) -> None:
         """Run *act*; where the disk is full and the commit frees space, give up as much of the reserve as it takes."""
@@ -173,41 +174,40 @@ class LogSession(IndexedLog):
 
     def sync(self) -> None:
         """Make every commit made so far durable. Threads that sync at once share one fdatasync."""
-        with self.lock:
-            self.check_usable()
-            if self._loaded is not None and self._loaded.number and not self._loaded.clean:
-                self._ready()  # what a killed process wrote becomes durable with the new session
-            if self._file is None:
-                return
-            target = self.sequence
+        target = self.sequence  # only grows, and this thread's own commits are in it
         with self._sync_lock:
             with self.lock:
                 self.check_usable()
-                if self.durable_sequence >= target:
-                    return  # another thread's sync, entered later, covered it
+                if self._loaded is not None and self._loaded.number and not self._loaded.clean:
+                    self._ready()  # what a killed process wrote becomes durable with the new session
+                    target = self.sequence
+                if self._file is None or self.durable_sequence >= target:
+                    return  # nothing to sync, or another thread's sync, entered later, covered it
                 file, tail, sequence, active = self._file, self.tail, self.sequence, self._active
                 self._syncing += 1
+            synced = False
             try:
                 self._call_before_durable()
                 file.sync()
+                synced = True
             except OSError as error:
                 with self.lock:
                     self._fail(error)
                 raise
             finally:
-                self._end_sync()
-            with self.lock:
-                if self._active is active:  # else a roll has synced it meanwhile
-                    self._mark_durable(tail, sequence)
-                self.refill_reserve()
+                with self.lock:
+                    self._end_sync()
+                    if synced and self._active is active:  # else a roll has synced it meanwhile
+                        self._mark_durable(tail, sequence)
+                    if synced:
+                        self.refill_reserve()
 
     def _end_sync(self) -> None:
-        with self.lock:
-            self._syncing -= 1
-            if not self._syncing:
-                for file in self._close_later:
-                    file.close()
-                self._close_later.clear()
+        self._syncing -= 1
+        if not self._syncing:
+            for file in self._close_later:
+                file.close()
+            self._close_later.clear()
 
     def _flush_behind(self) -> None:
         """Sync in a thread of its own: the roll then finds little left to wait for."""
