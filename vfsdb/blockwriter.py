@@ -106,6 +106,7 @@ class BlockWriter:
     def _name(self, changes: list[Change], keys: Iterator[tuple[int, int]]) -> None:
         """Map entries for *changes* of neighbouring blocks; what they had before is freed."""
         write_set, ino = self._write_set, self._ino
+        extents.own(write_set, ino, changes[0].block, changes[-1].block + 1)
         fresh: list[Entry] = []
         for whole, group in groupby(changes, lambda change: change.pages == 0 and bool(change.data)):
             members = list(group)

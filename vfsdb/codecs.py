@@ -74,7 +74,10 @@ _TYPES: Final = {
 _COMMON: Final = (*[int] * 11, str, str, bytes, int, list, int)
 # What types the fields of an inode have: msgpack would let any field be of any.
 _SHAPES: Final = {
-    FILE: {(*_COMMON, int, bytes, int, int, int, type(None)), (*_COMMON, int, type(None), int, int, int, list)},
+    FILE: {
+        (*_COMMON, int, bytes, int, int, int, int, type(None)),
+        (*_COMMON, int, type(None), int, int, int, int, list),
+    },
     DIRECTORY: {(*_COMMON, list)},
     SYMLINK: {(*_COMMON, bytes)},
     NODE: {(*_COMMON, int)},
@@ -151,6 +154,7 @@ def encode_inode(inode: Inode) -> bytes:
     assert 0 <= mode | uid | gid | nlink | flags | links_key | xattrs_key <= KEY_MAX, inode
     assert 0 <= size | blocks | block_bytes | reserved | rdev <= SIZE_MAX, inode
     assert (inline is None or len(inline) == size) and not (links_key and parents), inode
+    assert 0 <= inode.shared <= 1, inode
     fields = (
         mode,
         uid,
@@ -173,9 +177,8 @@ def encode_inode(inode: Inode) -> bytes:
     of_type = _TYPES[mode & _KIND]
     rest: tuple[object, ...]
     if of_type == FILE:
-        rest = (block_size, inline, blocks, block_bytes, reserved, None)
-        if inline is None:
-            rest = (*rest[:5], _page_fields(inode.root))
+        root = _page_fields(inode.root) if inline is None else None
+        rest = (block_size, inline, blocks, block_bytes, reserved, inode.shared, root)
     elif of_type == DIRECTORY:
         rest = (_page_fields(inode.root),)
     elif of_type == SYMLINK:
@@ -200,7 +203,8 @@ def decode_inode(data: bytes, key: int) -> Inode:
         fields[15] = attributes_of(fields[15]) if fields[15] else {}
         inode = Inode(key, *fields[:17])
         if of_type == FILE:
-            inode.block_size, inode.inline, inode.blocks, inode.block_bytes, inode.reserved_bytes, root = fields[17:]
+            inode.block_size, inode.inline, inode.blocks, inode.block_bytes, inode.reserved_bytes = fields[17:22]
+            inode.shared, root = fields[22:]
             if root is not None:
                 inode.root = _page_of(root)
         elif of_type == DIRECTORY:
@@ -228,6 +232,7 @@ def _inode_fits(inode: Inode) -> bool:
         and 0 <= large <= SIZE_MAX
         and 0 <= inode.block_size <= BLOCK_SIZE_MAX
         and inode.generation >= 0
+        and 0 <= inode.shared <= 1
         and (inode.inline is None or len(inode.inline) == inode.size)
         and not (inode.links_key and inode.parents)
         and (not stat_bits.S_ISLNK(inode.mode) or len(inode.target) == inode.size > 0)

@@ -5,7 +5,8 @@ Entries are keyed by the index of a block of the file, ascend and do not overlap
 last may be short; a `Patched` block, made of layers; and `Reserved` blocks, allocated without data. Neighbours that can
 be one entry are one. Bytes: docs/reference/vfsdb-format.md.
 
-``put``, ``free`` and ``hold`` keep the inode's counts exact; all others change the map only.
+``put``, ``free`` and ``hold`` keep the inode's counts exact; all others change the map only. Pages and blocks of a file
+whose inode says *shared* may be another's, too (`vfsdb.sharing`): before its entries are freed their pages are its own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from vfsdb import layers, pages
+from vfsdb import layers, pages, sharing
 from vfsdb.errors import CorruptionError
 from vfsdb.interface import FILE_BYTES_MAX
 from vfsdb.layers import Layer
-from vfsdb.records import MAP_PAGE, Inode
+from vfsdb.records import MAP_PAGE, Inode, Page
 from vfsdb.writeset import BlockRun, WriteSet
 
 RUN, SHORT_RUN, PATCHED, RESERVED = 0, 1, 2, 3
@@ -178,7 +179,7 @@ def replace(write_set: WriteSet, ino: int, first: int, stop: int, fresh: Sequenc
             entries.append(clip(right, stop, right.block + right.length))
             high = stop + 1
     items = [(entry.block, encode(entry)) for entry in _coalesced(entries)]
-    pages.replace_range(write_set, ino, low, high, items, MAP_PAGE)
+    pages.replace_range(write_set, ino, low, high, items, MAP_PAGE, sharing_of(write_set, inode))
 
 
 def _coalesced(entries: Iterable[Entry]) -> list[Entry]:
@@ -226,14 +227,24 @@ def hold(write_set: WriteSet, ino: int, entry: Reserved) -> None:
 
 
 def free(write_set: WriteSet, ino: int, entries: Iterable[Entry]) -> None:
-    """Give back everything that *entries* hold. They must not stand in the map any more when the operation ends."""
+    """Give back everything that *entries* hold. They must not stand in the map any more when the operation ends.
+
+    What others name, too, is named once less. In a file that shares, `own` comes before.
+    """
     inode = write_set.edit(ino)
     for entry in entries:
         if type(entry) is Run:
             length = byte_count(entry, inode.block_size)
-            write_set.free_blocks(BlockRun(entry.key, entry.length, entry.birth), length)
             inode.blocks -= entry.length
             inode.block_bytes -= length
+            if not inode.shared:
+                write_set.free_blocks(BlockRun(entry.key, entry.length, entry.birth), length)
+                continue
+            for key, count in sharing.unname_blocks(write_set, entry.key, entry.length):
+                first = entry.block + key - entry.key
+                part = clip(entry, first, first + count)
+                assert type(part) is Run
+                write_set.free_blocks(BlockRun(part.key, part.length, part.birth), byte_count(part, inode.block_size))
         elif type(entry) is Patched:
             free_layers(write_set, ino, entry.layers)
         else:
@@ -241,9 +252,73 @@ def free(write_set: WriteSet, ino: int, entries: Iterable[Entry]) -> None:
 
 
 def free_layers(write_set: WriteSet, ino: int, gone: Iterable[Layer]) -> None:
-    """Give back layers."""
+    """Give back layers, as `free` does."""
     inode = write_set.edit(ino)
     for layer in gone:
-        write_set.free_blocks(BlockRun(layer.key, 1, layer.birth), layer.size)
         inode.blocks -= 1
         inode.block_bytes -= layer.size
+        if not inode.shared or sharing.unname_blocks(write_set, layer.key, 1):
+            write_set.free_blocks(BlockRun(layer.key, 1, layer.birth), layer.size)
+
+
+# -- sharing -----------------------------------------------------------------------------------------------
+
+
+class _Sharing:
+    """What `vfsdb.pages` asks about the pages of a map."""
+
+    record_type = MAP_PAGE
+
+    def __init__(self, write_set: WriteSet) -> None:
+        self._write_set = write_set
+
+    def is_shared(self, key: int) -> bool:
+        return sharing.is_shared_page(self._write_set, key)
+
+    def copied(self, key: int, page: Page) -> None:
+        name_all(self._write_set, page)
+        self.released(key)
+
+    def released(self, key: int) -> None:
+        gone = sharing.unname_page(self._write_set, key)
+        assert not gone, "a page with one parent is no shared one"
+
+
+def sharing_of(write_set: WriteSet, inode: Inode) -> _Sharing | None:
+    """To be given to what changes the pages of the map; None where nothing of it is shared."""
+    return _Sharing(write_set) if inode.shared else None
+
+
+def own(write_set: WriteSet, ino: int, first: int, stop: int) -> None:
+    """Copy the shared ones of the pages that have blocks *first* to *stop* - 1, before these are freed."""
+    inode = write_set.edit(ino)
+    found = sharing_of(write_set, inode)
+    if found is not None and first < stop and inode.root.level:
+        entry = find(write_set, inode, first)
+        pages.own(write_set, ino, entry.block if entry else first, stop, found)
+
+
+def name_all(write_set: WriteSet, page: Page) -> None:
+    """A copy of *page*, a node of a map, is made: what it names is named once more."""
+    if page.level:
+        sharing.name_pages(write_set, page.children)
+    else:
+        sharing.name_blocks(write_set, [run for value in page.values for run in _keys(decode(0, value))])
+
+
+def name(write_set: WriteSet, ino: int, entry: Entry) -> None:
+    """*ino*, which shares, is about to have *entry*, of another place; its counts follow."""
+    inode = write_set.edit(ino)
+    sharing.name_blocks(write_set, _keys(entry))
+    if type(entry) is Reserved:
+        hold(write_set, ino, entry)
+    else:
+        inode.blocks += sum(count for _, count in _keys(entry))
+        inode.block_bytes += byte_count(entry, inode.block_size)
+
+
+def _keys(entry: Entry) -> list[tuple[int, int]]:
+    """The runs (first, length) of block keys that *entry* names."""
+    if type(entry) is Run:
+        return [(entry.key, entry.length)]
+    return [(layer.key, 1) for layer in entry.layers] if type(entry) is Patched else []

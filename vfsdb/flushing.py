@@ -91,17 +91,30 @@ def _cut_block(write_set: WriteSet, ino: int, size: int) -> None:
 def clear(write_set: WriteSet, ino: int, first: int, stop: int) -> None:
     """Make holes of the blocks *first* to *stop* - 1. Cost: the entries there, read page by page."""
     inode = write_set.edit(ino)
+    if not first and stop >= INDEX_END:
+        _drop_map(write_set, ino)
+        return
+    extents.own(write_set, ino, first, stop)
     extents.free(write_set, ino, extents.overlapping(write_set, inode, first, stop))
     extents.replace(write_set, ino, first, stop, ())
 
 
 def drop(write_set: WriteSet, ino: int) -> None:
-    """Give back every block and page of the file; it is empty then. Cost: its entries, read page by page."""
+    """Give back every block and page of the file; it is empty then. Cost: its entries, read page by page.
+
+    Pages that it shares are not read: of a file that was cloned, and not changed since, only the root is.
+    """
     inode = write_set.edit(ino)
-    for values in pages.drop_all(write_set, ino):
-        extents.free(write_set, ino, [extents.decode(0, value) for value in values])
+    _drop_map(write_set, ino)
     inode.inline = b""
     inode.size = 0
+
+
+def _drop_map(write_set: WriteSet, ino: int) -> None:
+    inode = write_set.edit(ino)
+    for values in pages.drop_all(write_set, ino, extents.sharing_of(write_set, inode)):
+        extents.free(write_set, ino, [extents.decode(0, value) for value in values])
+    inode.blocks = inode.block_bytes = inode.reserved_bytes = inode.shared = 0
 
 
 def fold(write_set: WriteSet, ino: int) -> None:

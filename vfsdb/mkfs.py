@@ -12,7 +12,16 @@ from vfsdb import codecs
 from vfsdb.database import Stores
 from vfsdb.errors import os_error
 from vfsdb.interface import OWNER
-from vfsdb.records import COUNTERS_KEY, ORPHANS_KEY, ROOT_KEY, SUPERBLOCK_KEY, Counters, Inode, Superblock
+from vfsdb.records import (
+    COUNTERS_KEY,
+    ORPHANS_KEY,
+    ROOT_KEY,
+    SHARES_KEY,
+    SUPERBLOCK_KEY,
+    Counters,
+    Inode,
+    Superblock,
+)
 
 BLOCK_SIZE: Final = 128 << 10
 INLINE_MAX: Final = 2048
@@ -68,12 +77,13 @@ def make_filesystem(
         label=label,
     )
     needs = stores.blocks.version
-    root, orphans = _directory(ROOT_KEY, mode, uid, gid, now_ns), _directory(ORPHANS_KEY, 0o700, uid, gid, now_ns)
-    root.generation = orphans.generation = stores.metadata.version + 1
+    fixed = [_directory(ROOT_KEY, mode, uid, gid, now_ns)]
+    fixed += [_directory(key, 0o700, uid, gid, now_ns) for key in (ORPHANS_KEY, SHARES_KEY)]
+    for inode in fixed:
+        inode.generation = stores.metadata.version + 1
     records = {
         SUPERBLOCK_KEY: codecs.encode_superblock(superblock),
-        ROOT_KEY: codecs.encode_inode(root),
-        ORPHANS_KEY: codecs.encode_inode(orphans),
+        **{inode.ino: codecs.encode_inode(inode) for inode in fixed},
         COUNTERS_KEY: codecs.encode_counters(Counters(inodes=1, needs=needs)),  # the last of every commit
     }
     stores.metadata.commit(records, needs=needs)

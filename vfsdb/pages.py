@@ -49,6 +49,21 @@ class Holder(Protocol):
         """The root, to be changed."""
 
 
+class Sharing(Protocol):
+    """Who keeps the counts of pages that trees have in common. Before such a page is changed it is copied."""
+
+    record_type: int  # of its pages
+
+    def is_shared(self, key: int) -> bool:
+        """Whether the page has more than one parent."""
+
+    def copied(self, key: int, page: Page) -> None:
+        """A copy of *page* takes its place in one of its parents."""
+
+    def released(self, key: int) -> None:
+        """A shared page has lost one of its parents."""
+
+
 class _Step(NamedTuple):
     """An inner page on the way down and which child was taken; *key* 0: the root."""
 
@@ -213,11 +228,18 @@ def _grow_leaf(write_set: WriteSet, root: Page, leaf: Page, index: int, record_t
 
 
 def replace_range(
-    write_set: WriteSet, ino: int, start: int, stop: int, entries: Sequence[tuple[int, bytes]], record_type: int
+    write_set: WriteSet,
+    ino: int,
+    start: int,
+    stop: int,
+    entries: Sequence[tuple[int, bytes]],
+    record_type: int,
+    sharing: Sharing | None = None,
 ) -> None:
     """Exchange all entries from *start* to below *stop* for *entries*, which ascend and lie in that range.
 
-    Each leaf of the range is changed once; a range in one leaf costs as much as a `put`.
+    Each leaf of the range is changed once; a range in one leaf costs as much as a `put`. Without *sharing* no page of
+    the tree is shared.
     """
     assert all(one[0] < other[0] for one, other in pairwise(entries)), "entries that do not ascend"
     assert not entries or start <= entries[0][0] <= entries[-1][0] < stop, "entries outside the range"
@@ -232,6 +254,10 @@ def replace_range(
         new = entries[taken:last]
         first, end = bisect_left(leaf.keys, start), bisect_left(leaf.keys, stop)
         if new or first < end:
+            if sharing is not None:
+                _own_path(write_set, root, start, sharing)
+                page_key, leaf = leaf_of(write_set, root, start)
+                path = _path(write_set, root, start)
             if page_key:
                 leaf = write_set.edit_page(page_key)
             at_end = end == len(leaf.keys)
@@ -241,24 +267,62 @@ def replace_range(
             if _is_over(leaf, page_key == 0):
                 _grow(write_set, root, path, leaf, record_type, at_end)
             else:
-                _shrink(write_set, root, path, page_key, leaf)
+                _shrink(write_set, root, path, page_key, leaf, sharing)
         start, taken = upper, last
 
 
-def drop_all(write_set: WriteSet, ino: int) -> Iterator[list[bytes]]:
-    """Empty the tree and free its pages, yielding the values of each leaf. To be run to its end."""
+def drop_all(write_set: WriteSet, ino: int, sharing: Sharing | None = None) -> Iterator[list[bytes]]:
+    """Empty the tree and free its pages, yielding the values of each leaf. To be run to its end.
+
+    Pages that are shared lose a parent; what is in them is not yielded.
+    """
     inode = write_set.edit(ino)
     root, inode.root = inode.root, Page()
-    return drop_below(write_set, root)
+    return drop_below(write_set, root, sharing)
 
 
-def drop_below(write_set: WriteSet, page: Page) -> Iterator[list[bytes]]:
+def drop_below(write_set: WriteSet, page: Page, sharing: Sharing | None = None) -> Iterator[list[bytes]]:
     """Free the pages below *page*, yielding the values of each leaf. To be run to its end."""
     for index, key in enumerate(page.children):
-        yield from drop_below(write_set, _child(write_set, page, index))
-        write_set.drop_page(key)
+        if sharing is not None and sharing.is_shared(key):
+            sharing.released(key)
+        else:
+            yield from drop_below(write_set, _child(write_set, page, index), sharing)
+            write_set.drop_page(key)
     if page.values:
         yield page.values
+
+
+# -- shared pages ------------------------------------------------------------------------------------------
+
+
+def own(write_set: WriteSet, ino: int, start: int, stop: int, sharing: Sharing) -> None:
+    """Copy what is shared of the pages on the way to entries from *start* to below *stop*."""
+    root = write_set.edit(ino).own_root()
+    while start < stop:
+        _own_path(write_set, root, start, sharing)
+        start = seek(write_set, root, start)[2]
+
+
+def _own_path(write_set: WriteSet, root: Page, key: int, sharing: Sharing) -> None:
+    page_key, page = 0, root
+    while page.level:
+        index = bisect_right(page.keys, key, 1) - 1
+        page = _own_child(write_set, page_key, page, index, sharing)
+        page_key, page = page.children[index], _child(write_set, page, index)
+
+
+def _own_child(write_set: WriteSet, page_key: int, page: Page, index: int, sharing: Sharing) -> Page:
+    """Copy that child of the page *page_key* (0: the root, which is being edited) if it is shared; the page then."""
+    key = page.children[index]
+    if not sharing.is_shared(key):
+        return page
+    child = _child(write_set, page, index)
+    copy = write_set.add_page(child.copy(), sharing.record_type)
+    parent = write_set.edit_page(page_key) if page_key else page
+    parent.children[index] = copy
+    sharing.copied(key, child)
+    return parent
 
 
 def _path(write_set: WriteSet, root: Page, key: int) -> list[_Step]:
@@ -357,7 +421,9 @@ def _become(page: Page, other: Page) -> None:
     page.value_bytes = other.value_bytes
 
 
-def _shrink(write_set: WriteSet, root: Page, path: list[_Step], page_key: int, page: Page) -> None:
+def _shrink(
+    write_set: WriteSet, root: Page, path: list[_Step], page_key: int, page: Page, sharing: Sharing | None = None
+) -> None:
     """Take *page*, at the end of *path*, away where it is empty, join it where it is small; then those above it."""
     while path and _is_small(page):
         step = path.pop()
@@ -367,7 +433,7 @@ def _shrink(write_set: WriteSet, root: Page, path: list[_Step], page_key: int, p
             write_set.drop_page(page_key)
         else:
             left = max(step.taken - 1, 0)
-            if left + 1 == len(step.page.keys) or not _join(write_set, step.page, left):
+            if left + 1 == len(step.page.keys) or not _join(write_set, step, left, sharing):
                 break
             parent = write_set.edit_page(step.key) if step.key else root
             del parent.keys[left + 1], parent.children[left + 1]
@@ -381,15 +447,23 @@ def _shrink(write_set: WriteSet, root: Page, path: list[_Step], page_key: int, p
             child_key, child = root.children[0], _child(write_set, root, 0)
             if _size(child) * 2 > _limit(child.level, True):
                 break
+            if sharing is not None:
+                _own_child(write_set, 0, root, 0, sharing)
+                child_key, child = root.children[0], _child(write_set, root, 0)
             _become(root, child.copy())
             write_set.drop_page(child_key)
 
 
-def _join(write_set: WriteSet, parent: Page, left: int) -> bool:
+def _join(write_set: WriteSet, step: _Step, left: int, sharing: Sharing | None) -> bool:
     """Put the entries of child *left* + 1 into child *left*, if both together are small enough."""
+    parent = step.page
     one, other = _child(write_set, parent, left), _child(write_set, parent, left + 1)
     if (_size(one) + _size(other)) * 4 > _limit(one.level, False) * 3:
         return False
+    if sharing is not None:
+        for index in (left, left + 1):
+            parent = _own_child(write_set, step.key, parent, index, sharing)
+        other = _child(write_set, parent, left + 1)
     joined = write_set.edit_page(parent.children[left])
     joined.keys += other.keys
     if one.level:  # the first key of an inner page is not looked at in its own place

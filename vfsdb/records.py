@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 VERSION: Final = 1
-SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY, FIRST_KEY = 0, 1, 2, 3, 16
+SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY, SHARES_KEY, FIRST_KEY = 0, 1, 2, 3, 4, 16
 PAGE_BYTES_MAX: Final = 4096
 PAGE_LEVEL_MAX: Final = 15
 KEY_MAX: Final = (1 << 32) - 1  # of metadata and block keys
@@ -155,6 +155,7 @@ class Inode:
     blocks: int = 0  # block records of this file
     block_bytes: int = 0  # bytes in them
     reserved_bytes: int = 0  # allocated, not written
+    shared: int = 0  # 1: what its map names may be named by others, too (`vfsdb.sharing`); 0: nothing of it is
     # files and directories
     root: Page = field(default_factory=lambda: _EMPTY)  # see `own_root`
     # symlinks, devices
@@ -193,6 +194,7 @@ class Inode:
             self.blocks,
             self.block_bytes,
             self.reserved_bytes,
+            self.shared,
             self.root,
             self.target,
             self.rdev,

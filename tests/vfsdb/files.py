@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tests.vfsdb.writesets import MemoryWriteSet
 from vfsdb.errors import OutOfKeysError
-from vfsdb.records import Inode
+from vfsdb.records import SHARES_KEY, Inode
 from vfsdb.writeset import BlockRun
 
 
@@ -18,6 +18,8 @@ class FileWriteSet(MemoryWriteSet):
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
+        self.add_inode(Inode(SHARES_KEY, stat.S_IFDIR | 0o700, nlink=2))
+        self.settle()
         self.random = None if seed is None else random.Random(seed)
         self.puts_left: int | None = None
         self.sizes: list[int] = []  # of the blocks put since `begin`

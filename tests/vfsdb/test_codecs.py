@@ -80,6 +80,7 @@ def inodes(draw: st.DrawFn) -> Inode:
     if kind == stat.S_IFREG:
         inode.block_size = draw(st.sampled_from([0, 4096, 1 << 22]))
         inode.blocks, inode.block_bytes, inode.reserved_bytes = draw(st.tuples(SIZES, SIZES, SIZES))
+        inode.shared = draw(st.integers(0, 1))
         inode.inline = draw(st.none() | st.binary(max_size=100))
         if inode.inline is None:
             inode.root = draw(pages(empty=True))

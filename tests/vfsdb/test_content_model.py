@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.vfsdb.files import FileWriteSet, file
+from tests.vfsdb.sharedmaps import Maps
 from vfsdb import blockwriter, buffers, copying, extents, layers, pages
 from vfsdb.buffers import Buffer
 from vfsdb.content import new_buffer, read
@@ -20,7 +21,7 @@ from vfsdb.errors import OutOfKeysError
 from vfsdb.flushing import drop, flush, fold, truncate
 from vfsdb.holes import punch_hole, reserve, seek_data, seek_hole, spans, zero_range
 from vfsdb.mapcheck import check
-from vfsdb.records import Inode
+from vfsdb.records import SHARES_KEY, Inode
 
 INO, OTHER = 16, 17
 FAR = 1 << 40  # a second place in the file, with nothing in between
@@ -315,8 +316,10 @@ class FileMachine(RuleBasedStateMachine):
         write_set, inode = self.write_set, self.inode
         assert not list(check(write_set, inode))
         assert not list(pages.check(write_set, inode.root))
-        assert inode.blocks == len(write_set.blocks)
-        assert inode.block_bytes == sum(len(data) for _, data in write_set.blocks.values())
+        maps = Maps(write_set)
+        maps.add(inode)
+        assert not list(maps.problems())
+        assert maps.blocks.keys() == write_set.blocks.keys()
         if self.buffer is None:
             assert inode.size == self.model.size
             assert inode.reserved_bytes == len(self.model.reserved) * inode.block_size
@@ -356,7 +359,7 @@ class FileMachine(RuleBasedStateMachine):
             drop(self.write_set, INO)
             self.write_set.settle()
             assert not self.write_set.blocks
-            assert self.write_set.keys_in_use == {INO, OTHER}
+            assert self.write_set.keys_in_use == {INO, OTHER, SHARES_KEY}
             assert self.inode.blocks == self.inode.block_bytes == self.inode.reserved_bytes == 0
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from vfsdb import codecs, directories, extents
+from vfsdb import codecs, directories, extents, sharing
 from vfsdb.records import (
     DIRECTORY_PAGE,
     FREE_PAGE,
     LINK_PAGE,
+    SHARES_KEY,
     TYPE_NAMES,
     VERSION,
     Counters,
@@ -122,7 +123,7 @@ def test_superblock_and_counters_are_the_records_in_order() -> None:
 @pytest.mark.parametrize(
     ("example", "place", "rest"),
     [
-        ("file", 1, ["block_size", "inline", "blocks", "block_bytes", "reserved_bytes", "root"]),
+        ("file", 1, ["block_size", "inline", "blocks", "block_bytes", "reserved_bytes", "shared", "root"]),
         ("root directory", 2, ["root"]),
         ("symlink", 3, ["target"]),
         ("fifo", 4, ["rdev"]),
@@ -161,6 +162,12 @@ def test_entries_of_a_block_map_are_those_of_the_code() -> None:
         (str(extents.PATCHED), extents.LAYER_BYTES.format[1:]),
     ]
     assert kinds[3][0] == str(extents.RESERVED) and extents.RESERVED_BYTES.format == "<BQ"
+
+
+def test_entries_of_the_shares_are_those_of_the_code() -> None:
+    [table] = tables("Shares")
+    assert table == [("length", ["u64"]), ("count", ["u64"])] and sharing.SHARE_BYTES.format == "<QQ"
+    assert f"| {SHARES_KEY} | the shares" in PAGE and sharing.PAGES == 1 << 63
 
 
 def dump(record: bytes) -> str:

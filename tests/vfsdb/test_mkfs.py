@@ -17,7 +17,7 @@ from vfsdb.database import Stores
 from vfsdb.errors import CorruptionError, FormatError, PartnerError
 from vfsdb.mkfs import make_filesystem
 from vfsdb.opening import read_superblock
-from vfsdb.records import COUNTERS_KEY, ORPHANS_KEY, ROOT_KEY, SUPERBLOCK_KEY
+from vfsdb.records import COUNTERS_KEY, ORPHANS_KEY, ROOT_KEY, SHARES_KEY, SUPERBLOCK_KEY
 from vfsdb.stores.memory_store import open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
 from vfsdb.transaction import Transaction
@@ -38,7 +38,7 @@ def test_a_new_filesystem_has_an_empty_root_and_what_was_asked_for() -> None:
     root = reader.inode(ROOT_KEY)
     assert (root.mode, root.uid, root.gid, root.nlink, root.size) == (stat.S_IFDIR | 0o1777, 7, 8, 2, 0)
     assert root.btime_ns == root.mtime_ns == made.created_ns
-    assert reader.inode(ORPHANS_KEY).root == root.root
+    assert reader.inode(ORPHANS_KEY).root == reader.inode(SHARES_KEY).root == root.root
     assert reader.counters().inodes == 1
 
 

@@ -52,6 +52,7 @@ def check_stores(
     try:
         scan.fixed_records(check)
         _load_blocks(check)
+        scan.load_shares(check)
         if any(some):
             check_some(check, *some)
         else:
@@ -94,6 +95,7 @@ def _read_blocks(check: Check, start: int) -> None:
 
 def _whole(check: Check) -> None:
     scan.scan(check)
+    scan.compare_shares(check)
     listed = names.orphans(check)
     names.directories(check, listed)
     names.links(check, listed)

@@ -36,6 +36,7 @@ from vfsdb.records import (
     ORPHANS_KEY,
     PAGE_LEVEL_MAX,
     ROOT_KEY,
+    SHARES_KEY,
     SIZE_MAX,
     SUPERBLOCK,
     SUPERBLOCK_KEY,
@@ -54,12 +55,13 @@ from vfsdb.state import Record, decode
 
 INODES: Final = frozenset([FILE, DIRECTORY, SYMLINK, NODE])
 PAGES: Final = frozenset([DIRECTORY_PAGE, MAP_PAGE, LINK_PAGE])
-_FILE_FIELDS, _OTHER_FIELDS, _PAGE_FIELDS = 23, 18, 3
+_FILE_FIELDS, _OTHER_FIELDS, _PAGE_FIELDS = 24, 18, 3
 _EXPECTED: Final = {
     SUPERBLOCK_KEY: SUPERBLOCK,
     ROOT_KEY: DIRECTORY,
     COUNTERS_KEY: COUNTERS,
     ORPHANS_KEY: DIRECTORY,
+    SHARES_KEY: DIRECTORY,
 }
 _TYPE_BITS: Final = {FILE: stat_bits.S_IFREG, DIRECTORY: stat_bits.S_IFDIR, SYMLINK: stat_bits.S_IFLNK}
 _NODE_BITS: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK, stat_bits.S_IFIFO, stat_bits.S_IFSOCK)
@@ -277,6 +279,7 @@ def _file(inode: Inode, fields: _Fields, found: list[Broken]) -> None:
     inline = fields.take("inline", lambda value: value is None or type(value) is bytes, b"")
     for name in ("blocks", "block_bytes", "reserved_bytes"):
         setattr(inode, name, fields.take(name, _size, 0))
+    inode.shared = fields.take("shared", _number(0, 1), 1)
     inode.inline = inline
     if inline is None:
         inode.root = _root(fields, inode.ino, found)

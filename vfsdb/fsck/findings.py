@@ -74,6 +74,8 @@ CODES: Final[Mapping[str, Meaning]] = {
         ("counters.field", "a counter is impossible", _RECOUNT),
         ("root.missing", "there is no root directory", "make an empty one"),
         ("orphans.missing", "there is no list of orphans", "make an empty one"),
+        ("shares.missing", "there is no list of what files share", _RECOUNT),
+        ("shares.entry", "an entry of what files share is impossible", _RECOUNT),
         ("inode.field", "a field of an inode is impossible", "set it from the rest, or to its default"),
         ("inode.generation", "an inode was made by a commit that is still to come", "set it to the newest commit"),
         ("inode.links", "an inode's list of its names has a form that it cannot have", _FROM_NAMES),
@@ -96,6 +98,7 @@ CODES: Final[Mapping[str, Meaning]] = {
         ("file.size", "a file has data behind its end", "let it end behind its data"),
         ("file.blocks", "a file counts other blocks than it has", _RECOUNT),
         ("file.block_bytes", "a file counts other bytes than its blocks have", _RECOUNT),
+        ("file.shared", "a file says that it shares nothing, it does", "let it say so"),
         ("file.reserved_bytes", "a file counts other reserved bytes than it has", _RECOUNT),
         ("map.entry", "an entry of a block map cannot be read", _HOLE),
         ("map.overlap", "entries of a block map overlap", "cut the second"),
@@ -144,6 +147,7 @@ CODES: Final[Mapping[str, Meaning]] = {
             (f"counters.{name}", f"the free list at {name} is cut off", _LISTS)
             for name in ("keys_head", "blocks_head", "pending_head", "pending_tail")
         ),
+        ("shares.count", "a map page or a block is named more or less often than is counted", _RECOUNT),
         ("free-page.missing", "a page of a free list is not there", _LISTS),
         ("free-page.field", "a field of a free page is impossible", _LISTS),
         ("free-page.empty", "a page of a free list of blocks is empty", _LISTS),

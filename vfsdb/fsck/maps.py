@@ -38,6 +38,8 @@ class FileWalk:
         Those of `entries` that are to be stored again, as one block.
     blocks, block_bytes, reserved_bytes, end : int
         Of the entries as they should be; *end* is behind the last byte that is stored.
+    new_blocks, new_bytes : int
+        Of blocks that no file named before.
     """
 
     def __init__(self, check: Check, inode: Inode, *, quiet: bool = False) -> None:
@@ -49,6 +51,9 @@ class FileWalk:
         self.entries: list[Entry] = []
         self.again: list[Patched] = []
         self.blocks = self.block_bytes = self.reserved_bytes = self.end = 0
+        self.new_blocks = self.new_bytes = 0
+        self._meets_shared = False
+        self._seen: list[tuple[int, int]] = []  # blocks of the entry at hand that were named before
         self._before: Entry | None = None
         self.tree = TreeWalk(check, inode.ino, inode.root, MAP_PAGE, quiet=quiet)
 
@@ -68,6 +73,8 @@ class FileWalk:
                 self._take(index, value)
         self.sound = self.sound and self.tree.sound
         inode = self._inode
+        if not inode.shared and (self._meets_shared or self.tree.meets_shared):
+            self._note("file.shared", "it names what others name, and says that it does not")
         if self.end > inode.size:
             self._note("file.size", f"data up to byte {self.end} of a file of {inode.size}")
         for name in ("blocks", "block_bytes", "reserved_bytes"):
@@ -160,14 +167,32 @@ class FileWalk:
 
     def _claim(self, run: Run) -> bool:
         """Note that the blocks are in use; False where some are already."""
-        if self._quiet:
+        if self._quiet or self.tree.met_before:
             return True
-        clashes = self._check.blocks_used.mark(run.key, run.length, USED)
-        if not clashes:
-            return True
-        for clash in clashes:
-            self._shared(run, clash.first, clash.length)
-        return False
+        fine = True
+        for first, length in self._named_before(run.key, run.length):
+            for start, count in self._not_shared(first, length):
+                self._shared(run, start, count)
+                fine = False
+        return fine
+
+    def _named_before(self, first: int, length: int) -> list[tuple[int, int]]:
+        """Note that blocks are named once more, and in use; those that were so before."""
+        found = self._check.shares.name(first, length)
+        self._meets_shared = self._meets_shared or found
+        self._seen = [clash[:2] for clash in self._check.blocks_used.mark(first, length, USED)]
+        return self._seen
+
+    def _not_shared(self, first: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts of a run of blocks that have no count among the shares."""
+        start = first
+        for key in range(first, first + length):
+            if self._check.shares.has(key):
+                if start < key:
+                    yield start, key - start
+                start = key + 1
+        if start < first + length:
+            yield start, first + length - start
 
     def _shared(self, run: Run, first: int, length: int) -> None:
         start = run.block + first - run.key
@@ -183,9 +208,23 @@ class FileWalk:
     def _counted(self, run: Run) -> None:
         self.blocks += run.length
         self.block_bytes += extents.byte_count(run, self.block_size)
+        self._count_new(run)
         self.end = max(self.end, run.block * self.block_size + extents.byte_count(run, self.block_size))
         self._check.births_max = max(self._check.births_max, run.birth + run.length - 1)
         self._keep(run)
+
+    def _count_new(self, run: Run) -> None:
+        """Count what no file named before."""
+        if self.tree.met_before:
+            return
+        self.new_blocks += run.length
+        self.new_bytes += extents.byte_count(run, self.block_size)
+        for first, length in self._seen:
+            low, high = max(first, run.key), min(first + length, run.key + run.length)
+            if low < high:
+                past = extents.clip(run, run.block + low - run.key, run.block + high - run.key)
+                self.new_blocks -= past.length
+                self.new_bytes -= extents.byte_count(past, self.block_size)
 
     def _block(self, run: Run) -> Run | None:
         """One block: as it should be, None for a hole."""
@@ -246,11 +285,14 @@ class FileWalk:
         check = self._check
         place = self._bytes_of(block, 1)
         if not self._quiet:
-            if check.blocks_used.mark(layer.key, 1, USED):
+            seen = self.tree.met_before or bool(self._named_before(layer.key, 1))
+            if seen and not (self.tree.met_before or check.shares.has(layer.key)):
                 self._shared(Run(block, 1, layer.key, layer.birth), layer.key, 1)
                 return None
         elif not self._is_mine(layer.key):
             return None
+        else:
+            seen = False
         problem = block_problem(check, layer.key, layer.birth)
         if problem:
             self._note(problem[0], problem[1], *place, key=layer.key, lost=True)
@@ -267,7 +309,12 @@ class FileWalk:
         if pages.bit_count() != count or pages.bit_length() * page > self.block_size:
             return None  # which of the pages these are is not known
         visible = layer.shown & pages & ~shown
-        return layer._replace(size=size, shown=visible) if visible else None
+        if not visible:
+            return None
+        if not seen:
+            self.new_blocks += 1
+            self.new_bytes += size
+        return layer._replace(size=size, shown=visible)
 
     # -- the block size --------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from vfsdb.fsck.scan import STEP
 from vfsdb.fsck.state import Check, sum_of_name
 from vfsdb.fsck.trees import TreeWalk
 from vfsdb.interface import NAME_BYTES_MAX, ROOT
-from vfsdb.records import DIRECTORY_PAGE, FIRST_KEY, KEY_MAX, ORPHANS_KEY, Inode
+from vfsdb.records import DIRECTORY_PAGE, FIRST_KEY, KEY_MAX, ORPHANS_KEY, SHARES_KEY, Inode
 
 TIES: Final = 256
 _HEAD: Final = struct.Struct("<IB")
@@ -140,7 +140,7 @@ def directories(check: Check, listed: set[int]) -> None:
         if done % 64 == 0:
             check.step("names", done, total, "directories")
         done += 1
-        if ino == ORPHANS_KEY:
+        if ino in (ORPHANS_KEY, SHARES_KEY):
             continue
         directory = check.inode(ino)
         if directory is not None:
@@ -217,7 +217,7 @@ def links(check: Check, listed: set[int]) -> None:
     suspects: set[int] = set()
     for at in range(len(kinds)):
         kind = kinds[at]
-        if not kind or at in (ROOT, ORPHANS_KEY):
+        if not kind or at in (ROOT, ORPHANS_KEY, SHARES_KEY):
             continue
         ino = far.get(at, at)
         is_directory = kind == _DIRECTORY_KIND
@@ -259,7 +259,7 @@ def _orphan(check: Check, ino: int, at: int) -> None:
 
 
 def _fixed_links(check: Check) -> None:
-    for ino in (ROOT, ORPHANS_KEY):
+    for ino in (ROOT, ORPHANS_KEY, SHARES_KEY):
         inode = check.inode(ino)
         if inode is not None and inode.parents:
             check.find(

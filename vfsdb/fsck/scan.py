@@ -6,6 +6,7 @@ Directories' pages are left to the second pass (`vfsdb.fsck.names`), free pages 
 from __future__ import annotations
 
 import stat as stat_bits
+from itertools import islice
 from typing import Final
 
 from vfsdb import acl
@@ -14,13 +15,16 @@ from vfsdb.fsck.fields import INODES, PAGES, Examined, examine
 from vfsdb.fsck.maps import FileWalk, is_block_size
 from vfsdb.fsck.namelists import names_of
 from vfsdb.fsck.state import ATTRIBUTES, INODE, Check, Inodes, sum_of_name
+from vfsdb.fsck.trees import TreeWalk
 from vfsdb.records import (
     COUNTERS,
     COUNTERS_KEY,
+    DIRECTORY_PAGE,
     FIRST_KEY,
     FREE_PAGE,
     ORPHANS_KEY,
     ROOT_KEY,
+    SHARES_KEY,
     SUPERBLOCK_KEY,
     TYPE_NAMES,
     VERSION,
@@ -30,15 +34,17 @@ from vfsdb.records import (
 )
 
 STEP: Final = 4096
+_TOLD_MAX: Final = 1000  # findings of one kind
 _MASK: Final = (1 << 64) - 1
 _ACLS: Final = (acl.ACCESS_XATTR, acl.DEFAULT_XATTR)
+_LISTS: Final = (ORPHANS_KEY, SHARES_KEY)  # inodes without a name
 _SKIPPED: Final = PAGES | {FREE_PAGE}  # which trees and free lists lead to
 
 
 def fixed_records(check: Check) -> None:
-    """Superblock, counters, root and orphans. FormatError where a newer vfsdb wrote all of them."""
+    """Superblock, counters, root, orphans and shares. FormatError where a newer vfsdb wrote all of them."""
     _refuse_newer(check)
-    records = {key: check.look(key) for key in (SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY)}
+    records = {key: check.look(key) for key in (SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, *_LISTS)}
     found = records[SUPERBLOCK_KEY]
     if found is None:
         check.find("superblock.missing", _why(check, SUPERBLOCK_KEY), key=SUPERBLOCK_KEY, lost=True)
@@ -55,7 +61,7 @@ def fixed_records(check: Check) -> None:
         check.note_broken(found, COUNTERS_KEY)
     else:
         check.find("counters.missing", _why(check, COUNTERS_KEY), key=COUNTERS_KEY)
-    for key, code in ((ROOT_KEY, "root.missing"), (ORPHANS_KEY, "orphans.missing")):
+    for key, code in ((ROOT_KEY, "root.missing"), (ORPHANS_KEY, "orphans.missing"), (SHARES_KEY, "shares.missing")):
         found = records[key]
         if found is None or not isinstance(found.record, Inode):
             check.find(code, _why(check, key), ino=key, key=key, lost=key == ROOT_KEY)
@@ -74,7 +80,7 @@ def _refuse_newer(check: Check) -> None:
                 "the stores hold no filesystem: no record at all (mkfs makes one)", check.source.stores.path
             )
         return
-    others = [check.records.get(key) for key in (ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY)]
+    others = [check.records.get(key) for key in (ROOT_KEY, COUNTERS_KEY, *_LISTS)]
     if len(data) > 1 and data[0] > VERSION and all(other is None or other[:1] == data[:1] for other in others):
         raise FormatError(
             f"the filesystem has format version {data[0]}, this vfsdb reads {VERSION}: update vfsdb",
@@ -103,6 +109,25 @@ def _partners(check: Check, superblock: Superblock, examined: Examined) -> None:
         check.find("superblock.field", problem, key=SUPERBLOCK_KEY, field="inline_max")
 
 
+def load_shares(check: Check) -> None:
+    """Read what files share."""
+    inode = check.inode(SHARES_KEY)
+    if inode is None:
+        return
+    for leaf in TreeWalk(check, SHARES_KEY, inode.root, DIRECTORY_PAGE).leaves():
+        for first, value in zip(leaf.keys, leaf.values, strict=True):
+            problem = check.shares.take(first, value)
+            if problem:
+                problem = f"the entry of key {first} {problem}"
+                check.find("shares.entry", problem, ino=SHARES_KEY, key=SHARES_KEY, field=str(first))
+
+
+def compare_shares(check: Check) -> None:
+    """What files share, against how often it was met; after `scan`."""
+    for first, problem in islice(check.shares.problems(), _TOLD_MAX):
+        check.find("shares.count", problem, ino=SHARES_KEY, key=SHARES_KEY, field=str(first))
+
+
 def scan(check: Check) -> None:
     """Every record from key 16 on, and the inodes at fixed keys."""
     last = count = 0
@@ -122,10 +147,10 @@ def scan(check: Check) -> None:
         if len(data) > 1 and data[1] in _SKIPPED and data[0] == VERSION:
             check.totals["pages"] += 1
             continue
-        if key >= FIRST_KEY or key in (ROOT_KEY, ORPHANS_KEY):
+        if key >= FIRST_KEY or key in (ROOT_KEY, *_LISTS):
             one_record(check, key, examine(data, key))
         elif key not in (SUPERBLOCK_KEY, COUNTERS_KEY):
-            check.find("record.unreferenced", "keys 4 to 15 hold nothing", key=key)
+            check.find("record.unreferenced", "keys 5 to 15 hold nothing", key=key)
     check.totals["records"] = done
     check.step("records", done, count, "records")
 
@@ -164,11 +189,11 @@ def one_inode(check: Check, inode: Inode, examined: Examined) -> None:
         if inode.inline is None:
             walk = FileWalk(check, inode)
             walk.run()
-            check.totals["blocks"] += walk.blocks
-            check.totals["bytes"] += walk.block_bytes
+            check.totals["blocks"] += walk.new_blocks
+            check.totals["bytes"] += walk.new_bytes
         else:
             _inline(check, inode)
-    if ino != ORPHANS_KEY:
+    if ino not in _LISTS:
         check.totals["inodes"] += 1
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from vfsdb.fsck.fields import INODES, Examined, examine
 from vfsdb.fsck.findings import Finding, Progress, StoppedError
 from vfsdb.fsck.marks import Marks
+from vfsdb.fsck.shares import Shares
 from vfsdb.fsck.source import Source
 from vfsdb.records import Counters, Inode, Superblock
 
@@ -85,6 +86,8 @@ class Check:
         What was counted: inodes, blocks, bytes, and what the report says.
     superblock, counters
         As stored, with defaults for what is broken.
+    shares : Shares
+        What files share, as stored, and how often it was met.
     shared_blocks : dict[int, set[int]]
         Block keys by an inode that names them after another one did.
     bad_blocks : dict[int, str]
@@ -106,6 +109,7 @@ class Check:
         self.has_counters = False
         self.keys = Marks()
         self.blocks_used = Marks()
+        self.shares = Shares()
         self.inodes = Inodes(0, 0)
         self.shared_blocks: dict[int, set[int]] = {}
         self.bad_blocks: dict[int, str] = {}

@@ -9,7 +9,8 @@ from typing import Final
 from vfsdb.fsck.fields import could_be_value
 from vfsdb.fsck.state import PAGE, Check
 from vfsdb.pages import INNER_CHILDREN, KEY_END, LEAF_BYTES, ROOT_BYTES, ROOT_CHILDREN
-from vfsdb.records import FIRST_KEY, TYPE_NAMES, Page
+from vfsdb.records import FIRST_KEY, MAP_PAGE, TYPE_NAMES, Page
+from vfsdb.sharing import PAGES
 
 _ENTRY_BYTES: Final = 10
 
@@ -34,6 +35,10 @@ class TreeWalk:
         Nothing was found so far.
     pages : list[int]
         Metadata keys of the pages that belong to the tree.
+    met_before : bool
+        The leaf that was given last is in a page that another tree led to before: what it names was seen.
+    meets_shared : bool
+        The tree led to a page that has a count among the shares.
     """
 
     def __init__(self, check: Check, ino: int, root: Page | int, of_type: int, *, quiet: bool = False) -> None:
@@ -44,6 +49,7 @@ class TreeWalk:
         self._quiet = quiet
         self.sound = True
         self.pages: list[int] = []
+        self.met_before = self.meets_shared = False
         self._mine: set[int] = set()
 
     def leaves(self) -> Iterator[Page]:
@@ -55,24 +61,40 @@ class TreeWalk:
                 return
             root = found
         self._judge(root, 0, 0, KEY_END)
-        yield from self._below(root, 0, KEY_END)
+        yield from self._below(root, 0, KEY_END, False)
 
-    def _below(self, page: Page, lower: int, upper: int) -> Iterator[Page]:
+    def _below(self, page: Page, lower: int, upper: int, met: bool) -> Iterator[Page]:
         if not page.level:
             if page.keys:
+                self.met_before = met
                 yield page
             return
         bounds = pairwise([lower, *page.keys[1:], upper])
         for number, (key, (first, stop)) in enumerate(zip(page.children, bounds, strict=True)):
-            child = self._child(key, page.level)
+            named = self._name(key, met)
+            seen = met or (named and self._check.keys.get(key) == PAGE)
+            child = self._child(key, page.level, named or met)
             if child is None:
                 continue
             last_or_first = (0 if number == 0 else first), stop
             self._judge(child, key, *last_or_first)
-            yield from self._below(child, first, stop)
+            yield from self._below(child, first, stop, seen)
 
-    def _child(self, key: int, level: int | None) -> Page | None:
-        """The page under *key*, below one of *level*, claimed for this tree; None where it is none of it."""
+    def _name(self, key: int, met: bool) -> bool:
+        """A page leads to *key*, one that nobody led to before unless *met*; whether *key* has a count."""
+        shares = self._check.shares
+        if self._of_type != MAP_PAGE or not shares.has(PAGES + key):
+            return False
+        self.meets_shared = True
+        if not self._quiet and not met:
+            shares.name(PAGES + key, 1)
+        return True
+
+    def _child(self, key: int, level: int | None, shared: bool = False) -> Page | None:
+        """The page under *key*, below one of *level*, claimed for this tree; None where it is none of it.
+
+        *shared*: other trees may have it, too.
+        """
         check = self._check
         examined = check.look(key) if key >= FIRST_KEY else None
         if examined is None or not isinstance(examined.record, Page):
@@ -82,11 +104,11 @@ class TreeWalk:
                 what = f"there is a {TYPE_NAMES.get(examined.of_type, 'record of no type')}"
             self._note("page.missing", f"where a page belongs, {what}", key, lost=True)
             return None
-        if key in self._mine:
+        if key in self._mine and not shared:
             self._note("page.shared", "the tree leads to it twice", key)
             return None
         page = examined.record
-        if not self._quiet and check.keys.get(key) == PAGE:
+        if not self._quiet and not shared and check.keys.get(key) == PAGE:
             self._note("page.shared", "it is a page of another tree, too", key)
             return None
         if examined.broken:
