@@ -21,6 +21,8 @@ from vfsdb.errors import (
     StoreBusyError,
     VFSError,
 )
+from vfsdb.feed.changes import Change, ChangeKind, ChangeSet
+from vfsdb.feed.watching import Watch
 from vfsdb.host import HostFileSystem
 from vfsdb.interface import NOW, OWNER, Caller, DirEntry, FileSystem, SetAttr, Snapshot, Stat, StatFS
 from vfsdb.posix import VFS
@@ -32,6 +34,9 @@ __all__ = [
     "OWNER",
     "VFS",
     "Caller",
+    "Change",
+    "ChangeKind",
+    "ChangeSet",
     "CorruptionError",
     "DirEntry",
     "FileSystem",
@@ -49,6 +54,7 @@ __all__ = [
     "StoreBusyError",
     "VFSError",
     "VPath",
+    "Watch",
     "compact",
     "errors",
     "memory",

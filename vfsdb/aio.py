@@ -23,17 +23,20 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from vfsdb import api
+from vfsdb.aio_feed import AsyncWatch, each
 from vfsdb.aio_files import AsyncEntry, AsyncFile, AsyncScan
 from vfsdb.aio_workers import Opening, Transaction, Workers
 from vfsdb.database import Retention
 from vfsdb.errors import os_error
+from vfsdb.feed.changes import ChangeSet
+from vfsdb.feed.watching import checked_timeout
 from vfsdb.interface import Caller, When
 from vfsdb.paths import AnyPath
 from vfsdb.posix import VFS
 from vfsdb.posix_base import DEFAULT_UMASK
 from vfsdb.posix_trees import OnError
 
-__all__ = ["AsyncEntry", "AsyncFile", "AsyncVFS", "memory", "open"]
+__all__ = ["AsyncEntry", "AsyncFile", "AsyncVFS", "AsyncWatch", "memory", "open"]
 
 A = ParamSpec("A")
 R = TypeVar("R")
@@ -263,6 +266,28 @@ class AsyncVFS:
         """The paths of `glob`, one by one."""
         for path in await self._workers.run(lambda: self.vfs.glob(pattern)):
             yield path
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    def changes(self, since: int | None = None, *, durable: bool = True) -> AsyncIterator[ChangeSet]:
+        """What was committed after *since*, a set of changes for each commit: ``async for``; ends at the newest one."""
+        return each(self._workers, lambda: self.vfs.changes(since, durable=durable))
+
+    def watch(
+        self,
+        path: AnyPath = "/",
+        *,
+        recursive: bool = True,
+        since: int | None = None,
+        timeout: float | None = None,
+        durable: bool = False,
+    ) -> AsyncWatch:
+        """The changes at and below *path* as they happen: ``async with`` and ``async for``."""
+        return AsyncWatch(
+            self._workers,
+            lambda: self.vfs.watch(path, recursive=recursive, since=since, timeout=timeout, durable=durable),
+            checked_timeout(timeout),
+        )
 
     # -- the whole -------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,10 @@ from vfsdb import access, acl, attributes, collecting, directories, links, orpha
 from vfsdb.caches import Caches
 from vfsdb.commits import Commits
 from vfsdb.committed import Committed
-from vfsdb.database import Retention
+from vfsdb.database import Feedable, MetadataStore, Retention
 from vfsdb.errors import os_error
+from vfsdb.feed.following import Feed
+from vfsdb.feed.waking import Looking, Told, Waker
 from vfsdb.files import Files, checked_flags
 from vfsdb.handles import OpenFile
 from vfsdb.interface import (
@@ -646,6 +648,49 @@ class InodeFileSystem(FileSystem):
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         return self.commits.observe(observer)
+
+    def feed(self, since: int | None = None, *, durable: bool = True) -> Feed:
+        store = self.committed.stores.metadata
+        if not isinstance(store, Feedable):
+            raise os_error(errno.EOPNOTSUPP, reason="this filesystem's engine keeps no log of changes")
+        self._flush_own()
+        waker = self._waker(store, durable)
+        try:
+            return Feed(
+                store, since, durable=durable, path=self.committed.stores.path, catch_up=self._look, waker=waker
+            )
+        except BaseException:
+            waker.close()
+            raise
+
+    def _flush_own(self) -> None:
+        """Commit what is buffered, so that it has a position."""
+        self.commits.check_open()
+        if not self.read_only:
+            self.commits.flush()
+
+    def _look(self) -> None:
+        """What a feed does before each look for new commits."""
+        self.commits.check_open()
+
+    def _waker(self, store: MetadataStore, durable: bool) -> Waker:
+        if durable or self.read_only:  # nobody here hears of a sync, or of another process
+            return Looking(self._newer(store, durable))
+        waker = Told()
+        waker.end = self.observe(lambda events: waker.wake())
+        return waker
+
+    def _newer(self, store: MetadataStore, durable: bool) -> Callable[[], bool]:
+        """Tells whether there is something new since it was asked last."""
+        seen = 0
+
+        def is_newer() -> bool:
+            nonlocal seen
+            self._look()
+            before, seen = seen, store.durable_version if durable else store.version
+            return seen != before
+
+        return is_newer
 
     def flush_behind(self) -> None:
         """Commit what is buffered, unless somebody is at it; for the maintenance thread."""

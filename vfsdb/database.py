@@ -332,6 +332,37 @@ class Historic(Protocol):
         """Keys, ascending, whose records differ between two views of this store, and maybe some more."""
 
 
+class StoredCommit(NamedTuple):
+    """A commit of a metadata store: keys with their new values, None where deleted."""
+
+    version: int
+    time_ns: int  # since 1970
+    changes: Mapping[int, bytes | None]
+
+
+@runtime_checkable
+class Feedable(Protocol):
+    """A metadata store that tells what its commits changed. A capability: not every engine has it.
+
+    `vfsdb.errors.HistoryLostError` where that is not known any more.
+    """
+
+    def commits(self, since: int, durable: bool) -> Iterator[StoredCommit]:
+        """The commits after version *since*, in order, up to the newest that this handle sees (or is *durable*).
+
+        HistoryLostError at once where they are not all there.
+        """
+
+    def records_at(self, version: int | None = None) -> MetadataView:
+        """The state at *version*, None: the newest; what it reads of metadata is kept until it is closed.
+
+        Of an earlier state some records may be gone already: HistoryLostError where one is read.
+        """
+
+    def changed_keys(self, first: MetadataView, second: MetadataView) -> Iterator[int]:
+        """As `Historic.changed_keys`, between two newest states of `records_at`."""
+
+
 class Stores(NamedTuple):
     """The two stores of a filesystem, opened together and checked to be partners."""
 

@@ -96,6 +96,11 @@ def _misled(directory: int, ino: int) -> CorruptionError:
     return CorruptionError(f"directory {directory} has an entry that leads to {ino}, which has no name; run fsck")
 
 
+def parsed(value: bytes, directory: int) -> tuple[int, int, bytes]:
+    """Inode number, type bits and name of the entry that *value* is, of *directory*. CorruptionError: no name."""
+    return *_target(value, directory), value[_HEAD_BYTES:]
+
+
 def _nameless(directory: int) -> CorruptionError:
     return CorruptionError(f"directory {directory} has an entry without a name; run fsck")
 

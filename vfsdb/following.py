@@ -77,6 +77,10 @@ class FollowingFileSystem(InodeFileSystem):
         """Move to the writer's newest commit; whether there was one."""
         return self.committed.refresh()
 
+    def _look(self) -> None:
+        super()._look()
+        self.catch_up()
+
     def catch_up(self) -> None:
         """What each operation begins with."""
         if self._follow:

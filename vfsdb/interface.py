@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 from vfsdb.database import Retention
 from vfsdb.errors import os_error
+from vfsdb.feed.changes import ChangeFeed
 
 ROOT: Final = 1
 NAME_BYTES_MAX: Final = 255
@@ -480,6 +481,13 @@ class FileSystem:
         commit meanwhile is told by that one. What it raises comes out of an operation that has happened all the same.
         """
         raise _unsupported("change events")
+
+    def feed(self, since: int | None = None, *, durable: bool = True) -> ChangeFeed:
+        """The changes after the version *since* (None: ever), by path; with *durable* none that a power cut takes back.
+
+        HistoryLostError where they are not known any more. EOPNOTSUPP where the engine keeps no log.
+        """
+        raise _unsupported("feed of changes")
 
     def close(self) -> None:
         """Sync and give everything back. Idempotent."""

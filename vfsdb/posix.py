@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from vfsdb.feed.operations import ChangeOperations
 from vfsdb.interface import OWNER, Caller, FileSystem, When
 from vfsdb.past.operations import PastOperations
 from vfsdb.paths import StrPath
@@ -13,7 +14,7 @@ from vfsdb.posix_base import DEFAULT_UMASK, Shared
 from vfsdb.vpath import PathOperations, VPath
 
 
-class VFS(PastOperations, PathOperations):
+class VFS(PastOperations, ChangeOperations, PathOperations):
     """A filesystem by paths.
 
     A path is a str, bytes or PathLike; what comes back is of the same type. Relative paths start at the root.

@@ -569,3 +569,51 @@ async def test_earlier_states(tmp_path: Path) -> None:
         assert fs.retention == Retention(all=True)
         assert [one.name for one in await fs.snapshots()] == ["first"]
         await fs.delete_snapshot("first")
+
+
+# -- changes -----------------------------------------------------------------------------------------------------------
+
+
+@run_async
+async def test_changes_and_watches_are_those_of_the_filesystem(tmp_path: Path) -> None:
+    async with aio.open(tmp_path / "store") as fs:
+        since = fs.version
+        async with fs.watch("/d", timeout=30) as watch:
+            await fs.makedirs("/d/e")
+            await fs.write_text("/other", "")
+            assert [(await anext(watch)).path for _ in range(2)] == ["/d", "/d/e"]
+            assert watch.resume is not None and watch.resume > since
+        assert [change async for change in watch] == []
+        sets = [one async for one in fs.changes(since, durable=False)]
+        assert [change.path for one in sets for change in one.changes] == ["/d", "/d/e", "/other"]
+        async with fs.watch("/d", since=since, timeout=0) as watch:
+            assert len([change async for change in watch]) == 2
+
+
+@run_async
+async def test_change_that_came_while_the_task_was_cancelled_comes_next(tmp_path: Path) -> None:
+    async with aio.open(tmp_path / "store") as fs, fs.watch() as watch:
+        for number in range(20):
+            waiting = asyncio.create_task(anext(watch))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            making = asyncio.create_task(fs.mkdir(f"/{number}"))
+            await asyncio.sleep(0.001 * (number % 5))
+            waiting.cancel()
+            await making
+            found = (await asyncio.gather(waiting, return_exceptions=True))[0]
+            if isinstance(found, BaseException):
+                async with asyncio.timeout(30):
+                    found = await anext(watch)
+            assert found.path == f"/{number}"
+
+
+@run_async
+async def test_watch_that_waits_ends_when_it_is_closed(tmp_path: Path) -> None:
+    async with aio.open(tmp_path / "store") as fs:
+        watch = fs.watch()
+        await watch.begin()
+        waiting = asyncio.create_task(anext(watch, None))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        await watch.close()
+        async with asyncio.timeout(30):
+            assert await waiting is None

@@ -22,6 +22,7 @@ from vfsdb.codecs import decode_counters
 from vfsdb.database import Conflict, LimitExceeded, Pin
 from vfsdb.records import COUNTERS_KEY
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
+from vfsdb.stores.ourdb_feed import OurdbFeed
 from vfsdb.stores.ourdb_history import OurdbHistory
 from vfsdb.stores.ourdb_order import TOKEN_BYTES_MAX, tag_of
 from vfsdb.stores.ourdb_space import OurdbSpace
@@ -39,7 +40,7 @@ _MARKS_MAX: Final = 64  # more of ourdb's own marks than can stand between two c
 _TOKENS_MAX: Final = 1024
 
 
-class OurdbMetadataStore(OurdbHistory, OurdbSpace):
+class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
     """`vfsdb.database.MetadataStore` over an `OurDB` that was opened with the hooks of `ourdb_order.Order`.
 
     Parameters
