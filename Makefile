@@ -12,11 +12,12 @@ BENCH ?= --plot docs/bench.svg --json build/bench.json
 VFS_BENCH ?= --json build/vfs-bench.json
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check lint torture bench clean
+.PHONY: help demo test test-fuse check lint torture bench clean
 
 help:
 	@echo "make demo      the main jobs on real input, in under two minutes"
 	@echo "make test      every quick test"
+	@echo "make test-fuse what runs through a mount (Linux, /dev/fuse, root)"
 	@echo "make check     format, lint, types, layers, documents, duplicates"
 	@echo "make torture   all tests in their long form: crashes, faults, damage"
 	@echo "make bench     speed and memory against other engines"
@@ -27,6 +28,9 @@ demo: $(VENV)/.vfs
 
 test: lint
 	$(RUN) -m pytest --numprocesses=auto --dist=worksteal tests
+
+test-fuse: $(VENV)/.dev
+	$(RUN) -m pytest -m "fuse and not torture" tests/vfsdb/fuse
 
 check: lint
 	$(RUN) -m mypy

@@ -136,7 +136,8 @@ _REASONS: Final = {
 
 def _mount_with_helper(mountpoint: str, options: MountOptions) -> int:
     """Let the setuid program mount; it hands the descriptor over a socket. Source: libfuse lib/mount.c."""
-    words = ["default_permissions", f"fsname={options.source}", f"subtype={options.subtype}", *options.flags]
+    source = options.source.replace("\\", "\\\\").replace(",", "\\,")
+    words = ["default_permissions", f"fsname={source}", f"subtype={options.subtype}", *options.flags]
     if options.read_only:
         words.append("ro")
     if options.allow_other:
@@ -195,7 +196,8 @@ def abort(mountpoint: str) -> None:
     try:
         _call("umount2", mountpoint, mountpoint, _FORCE)
     except OSError as error:
-        if error.errno != errno.EBUSY:  # the kernel ends the requests first, then finds that files are open
+        # EBUSY: the kernel ended the requests, and then found open files. EPERM: a user can only wait for others.
+        if error.errno not in (errno.EBUSY, errno.EPERM):
             raise
 
 

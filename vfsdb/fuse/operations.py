@@ -13,6 +13,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from vfsdb.errors import os_error
@@ -24,6 +25,7 @@ _OPEN_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_NOATIME
 _CREATE_FLAGS: Final = _OPEN_FLAGS | os.O_EXCL
 _NOBODY: Final = Caller(65534, 65534, checked=True)
 _KERNEL: Final = Caller(0, 0, privileged=True, checked=True)
+_NOTHING: Final = SetAttr()
 _ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
 INODE_FLAGS: Final = 0x40  # FS_NODUMP_FL: the only one of chattr(1) that asks nothing of a filesystem
 
@@ -115,7 +117,12 @@ class Operations:
 
     def setattr(self, ino: int, changes: SetAttr, handle: int | None, kills_set_id: bool) -> Stat:
         """Attributes; who may change them the kernel has decided. *kills_set_id*: a new size clears set-id bits."""
-        return self.fs.setattr(ino, changes, handle, _NOBODY if kills_set_id else _KERNEL)
+        if kills_set_id and changes.size is not None:
+            resized = self.fs.setattr(ino, SetAttr(size=changes.size), handle, _NOBODY)
+            changes = replace(changes, size=None)
+            if changes == _NOTHING:
+                return resized
+        return self.fs.setattr(ino, changes, handle, _KERNEL)
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """Value of an extended attribute. The kernel decides who reads which."""

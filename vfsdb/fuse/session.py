@@ -92,6 +92,7 @@ class Session:
         try:
             reply = handler(request) if handler is not None else self._special(request)
         except OSError as error:
+            log.debug("%s of inode %d: %s", _name(request.opcode), request.node, error)
             reply = self._refused(request, error.errno or errno.EIO)
         except EngineError as error:
             log.error("%s of inode %d: %s", _name(request.opcode), request.node, error)

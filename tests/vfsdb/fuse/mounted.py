@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SECONDS = 60
 CAN_MOUNT = os.path.exists("/dev/fuse") and os.geteuid() == 0
-needs_fuse = pytest.mark.skipif(not CAN_MOUNT, reason="needs /dev/fuse and root")
+needs_fuse = [pytest.mark.fuse, pytest.mark.skipif(not CAN_MOUNT, reason="needs /dev/fuse and root")]
 
 
 class Server:
@@ -30,12 +30,13 @@ class Server:
     process : subprocess.Popen
     """
 
-    def __init__(self, kind: str, path: Path, **options: Any) -> None:
+    def __init__(self, kind: str, path: Path, *, uid: int = 0, **options: Any) -> None:
         self.path = path
         path.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "tests.vfsdb.fuse.serve", kind, str(path), json.dumps(options)]
+        environment = ENVIRONMENT | ({"VFSDB_TEST_UID": str(uid)} if uid else {})
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         if self.process.stdout.readline() != "ready\n":
@@ -62,13 +63,13 @@ def unmount(path: Path) -> None:
 
 
 def is_mounted(path: Path) -> bool:
-    return f" {path} fuse" in Path("/proc/self/mounts").read_text()
+    return " " + str(path).replace(" ", "\\040") + " fuse" in Path("/proc/self/mounts").read_text()
 
 
 @contextmanager
-def serving(kind: str, path: Path, **options: Any) -> Iterator[Server]:
+def serving(kind: str, path: Path, *, uid: int = 0, **options: Any) -> Iterator[Server]:
     """A server for a block; unmounted after it unless the block did."""
-    server = Server(kind, path, **options)
+    server = Server(kind, path, uid=uid, **options)
     try:
         yield server
         if server.process.poll() is None and is_mounted(path):

@@ -1,12 +1,14 @@
 """Serves a filesystem until it is unmounted: ``python -m tests.vfsdb.fuse.serve KIND MOUNTPOINT OPTIONS``.
 
 KIND: ``memory``, ``store:PATH``, ``reader:PATH``, ``host:PATH`` or ``broken`` (some calls are bugs); OPTIONS: JSON of
-`MountOptions`. Prints ``ready``; at the end, as JSON, what the kernel had not given back, and how often it asked.
+`MountOptions`. As which user: VFSDB_TEST_UID of the environment. Prints ``ready``; at the end, as JSON, what the kernel
+had not given back, and how often it asked.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from types import FrameType
@@ -14,7 +16,7 @@ from types import FrameType
 import vfsdb
 from vfsdb.core import InodeFileSystem
 from vfsdb.fuse import mount
-from vfsdb.interface import OWNER, Caller, FileSystem
+from vfsdb.interface import OWNER, ROOT, Caller, FileSystem, SetAttr
 
 
 class Broken(InodeFileSystem):
@@ -42,7 +44,14 @@ def opened(kind: str) -> tuple[FileSystem, object]:
 
 
 def main(kind: str, mountpoint: str, options: str) -> None:
+    uid = int(os.environ.get("VFSDB_TEST_UID", "0"))
+    if uid:  # all that is imported is in memory by now
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
     fs, owner = opened(kind)
+    if uid:  # `OWNER` is who imported vfsdb
+        fs.setattr(ROOT, SetAttr(uid=uid, gid=uid))
     mounted = mount(fs, mountpoint, **json.loads(options))
 
     def stop(number: int, frame: FrameType | None) -> None:
