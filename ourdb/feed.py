@@ -165,7 +165,7 @@ def _commits_of(
 ) -> Iterator[Commit]:
     """The commits of one segment with sequences above *after*, up to *last*."""
     entry = segment.entry
-    start, sequence = _start(storage, segment, after)
+    start, sequence = start_after(storage, segment, after)
     batch: list[tuple[int, RecordHeader]] = []
     for offset, header in scan_records(segment, entry.end, start):
         if header.sequence != sequence:
@@ -184,7 +184,7 @@ def _commits_of(
             return
 
 
-def _start(storage: Storage, segment: Segment, after: int) -> tuple[int, int]:
+def start_after(storage: Storage, segment: Segment, after: int) -> tuple[int, int]:
     """Where to start for commits above *after*: offset, and the sequence there; past the last hint before it."""
     entry = segment.entry
     hint = 0 if after < entry.first else _last_hint(storage, entry)

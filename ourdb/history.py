@@ -98,7 +98,8 @@ class History(Reading):
     def view_at(self, position: Position) -> View:
         """The state at *position*, which a commit returned; close it when done.
 
-        Its index is made from the log, once: O(records) time. Reads through it are those of any view.
+        Its index is made once, from the log between the position and the nearest of now, a snapshot before it, and
+        the log's begin: about 1 us a record. Reads through it are those of any view.
 
         Raises
         ------
@@ -111,7 +112,7 @@ class History(Reading):
             with self.view() as now:
                 manifest = self._core.manifest
                 if manifest.compactions == now.compactions:
-                    made = moments.view_as_of(now, manifest, position, self.path, self._views.discard)
+                    made = moments.view_as_of(now, manifest, position, self._storage, self._views.discard)
                     return self._shown(made)  # type: ignore[no-any-return]
 
     def position_at(self, time_ns: int) -> Position:
@@ -122,7 +123,7 @@ class History(Reading):
         if type(time_ns) is not int:
             raise InvalidArgumentError(f"time_ns is {time_ns!r}; it is an int, nanoseconds since 1970")
         with self.view() as now:
-            sequence = min(moments.sequence_at(now.state.table, time_ns), now.position.sequence)
+            sequence = moments.sequence_at(now.state.table, time_ns, now.position.sequence)
             epoch_of = self._core.manifest.epoch_of
         if not sequence:
             raise PositionLostError(f"{self.path}: no commit as old as {time_ns} ns since 1970 is kept")
@@ -141,7 +142,7 @@ class History(Reading):
     def diff(self, a: str | View | None, b: str | View | None = None) -> Iterator[Change]:
         """How *b* differs from *a*, key by key in order; each a snapshot's name, an open view, or None for now.
 
-        O(index bytes), and of each key whose record is another one the two values.
+        O(index bytes) at the speed of comparing memory, and of each key whose record is another one the two values.
         """
         with self._side(a) as first, self._side(b) as second:
             yield from snapshot.differences(first.state, second.state)

@@ -176,6 +176,12 @@ class Generation:
             self._check(page)
             self.page_ok[page] = 1
 
+    def page_bytes(self, page: int) -> memoryview:
+        """Dense page *page* as it is stored, checked."""
+        if not self.page_ok[page]:
+            self.check_page(page)
+        return self._view[HEADER_BYTES + page * PAGE_BYTES : HEADER_BYTES + (page + 1) * PAGE_BYTES]
+
     def check_all(self) -> None:
         """Check every page."""
         for page in range(self.header.dense_pages):

@@ -10,21 +10,20 @@ Invariants
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ourdb.as_of import index_as_of
+from ourdb.comparing import differing_keys
 from ourdb.errors import CorruptionError, InvalidArgumentError, SnapshotExistsError, SnapshotNotFoundError
-from ourdb.format import SLOT_LENGTH_MASK, SLOT_TOMBSTONE, record_span, slot_is_live, slot_offset
+from ourdb.format import record_span, slot_is_live, slot_offset
 from ourdb.index import Generation, IndexPosition, open_generation
-from ourdb.iteration import chunks
 from ourdb.manifest import Manifest, SnapshotEntry
 from ourdb.position import Change, Position
 from ourdb.state import State, Verify
 from ourdb.storage import Storage
-from ourdb.view import KEY_END, Snapshot, View
+from ourdb.view import Snapshot, View
 from ourdb.writer import Writer
 
 PREFIX, SUFFIX = "snapshot-", ".idx"
@@ -148,45 +147,28 @@ def listing(core: Any, storage: Storage, verify: Verify) -> list[SnapshotInfo]:
 
 
 def _pinned_bytes(state: State, others: list[State]) -> int:
-    total = 0
-    for keys, slots in chunks(state, 0, KEY_END):
-        shown = [other.slots_of(keys) for other in others]
-        if slots in shown:
-            continue
-        for place, slot in enumerate(slots):
-            if slot and slot & SLOT_LENGTH_MASK != SLOT_TOMBSTONE and all(slot != other[place] for other in shown):
-                total += record_span(state.table.header_at(slot >> 48, slot_offset(slot))[0].length)
-    return total
+    """Bytes of the records that *state* alone shows; *others* begins with the live one."""
+    keys = differing_keys(state, others[0])
+    slots = state.slots_of(keys)
+    shown = [other.slots_of(keys) for other in others]
+    return sum(
+        record_span(state.table.header_at(slot >> 48, slot_offset(slot))[0].length)
+        for slot, *elsewhere in zip(slots, *shown, strict=True)
+        if slot_is_live(slot) and slot not in elsewhere
+    )
 
 
 def differences(first: State, second: State) -> Iterator[Change]:
-    """How *second* differs from *first*, in key order. Equal index pages cost one comparison."""
-    gone_or_changed = _changed_in(first, second)
-    added = (Change(key, "added") for key in _only_in(second, first))
-    return heapq.merge(gone_or_changed, added)
-
-
-def _differing(first: State, second: State) -> Iterator[tuple[int, int, int]]:
-    """(key, slot, slot in *second*) of the keys of *first* whose slots differ."""
-    for keys, slots in chunks(first, 0, KEY_END):
-        others = second.slots_of(keys)
-        if slots == others:
-            continue
-        for key, slot, other in zip(keys, slots, others, strict=True):
-            if slot != other and slot_is_live(slot):
-                yield key, slot, other
-
-
-def _changed_in(first: State, second: State) -> Iterator[Change]:
-    for key, slot, other in _differing(first, second):
-        if not slot_is_live(other):
+    """How *second* differs from *first*, in key order. O(index bytes), and the values of what differs."""
+    for key in differing_keys(first, second):
+        slot, other = first.slot(key), second.slot(key)
+        if not slot_is_live(slot):
+            if slot_is_live(other):
+                yield Change(key, "added")
+        elif not slot_is_live(other):
             yield Change(key, "removed")
         elif _differ(first, second, key, slot, other):
             yield Change(key, "changed")
-
-
-def _only_in(state: State, other: State) -> Iterator[int]:
-    return (key for key, _, there in _differing(state, other) if not slot_is_live(there))
 
 
 def _differ(first: State, second: State, key: int, slot: int, other: int) -> bool:

@@ -165,6 +165,7 @@ class AsyncVFS:
     snapshot = _awaited(VFS.snapshot)
     snapshots = _awaited(VFS.snapshots)
     delete_snapshot = _awaited(VFS.delete_snapshot)
+    diff = _awaited(VFS.diff)
 
     async def at(self, when: When) -> AsyncVFS:
         """The filesystem as it was; to be closed."""

@@ -12,7 +12,7 @@ import errno
 import os
 import stat as stat_bits
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Final, TypeVar
 
 from vfsdb import access, acl, attributes, collecting, directories, links, orphans, space, xattrs
@@ -31,6 +31,7 @@ from vfsdb.interface import (
     OWNER,
     ROOT,
     Caller,
+    Difference,
     DirEntry,
     Event,
     FileSystem,
@@ -47,6 +48,7 @@ from vfsdb.locks import LockTable
 from vfsdb.maintenance import FLUSH_SECONDS, SYNC_SECONDS, Maintenance
 from vfsdb.namespace import Namespace, require_access, require_directory
 from vfsdb.past import snapshots
+from vfsdb.past.diff import differences
 from vfsdb.past.moments import checked_name, historic, open_moment
 from vfsdb.records import FIRST_KEY
 from vfsdb.transaction import Transaction
@@ -642,9 +644,21 @@ class InodeFileSystem(FileSystem):
 
     def at(self, when: When) -> FileSystem:
         with self.commits.lock:  # else blocks of that moment could be given to others before it is pinned
+            return InodeFileSystem(self._state(when), device=self.device, atime="noatime")
+
+    def diff(self, first: When | None, second: When | None = None) -> list[Difference[bytes]]:
+        with ExitStack() as stack:
+            one, other = (stack.enter_context(closing(self._state(when))) for when in (first, second))
+            return differences(one, other)
+
+    def _state(self, when: When | None) -> Committed:
+        with self.commits.lock:
             self.commits.check_open()
-            moment = open_moment(self.committed.stores, when)
-            return InodeFileSystem(self.committed.view(moment), device=self.device, atime="noatime")
+            if when is not None:
+                return self.committed.view(open_moment(self.committed.stores, when))
+            if not self.read_only:
+                self.commits.flush()
+            return self.committed.view()
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         return self.commits.observe(observer)

@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag
-from typing import Final, NamedTuple
+from typing import AnyStr, Final, Generic, NamedTuple
 
 from vfsdb.database import Retention
 from vfsdb.errors import os_error
@@ -170,6 +170,19 @@ class Snapshot(NamedTuple):
     time_ns: int  # when it was made
     metadata_bytes: int  # pinned
     block_bytes: int  # pinned
+
+
+class Difference(NamedTuple, Generic[AnyStr]):
+    """How a path differs between two states.
+
+    *kind* is ``+`` (there is something new), ``-`` (it is gone), ``M`` (another content or attributes, or another
+    inode of the same type), ``T`` (of another type), ``R`` (the same inode, which was *source* before). What lies in
+    a directory that was renamed is not told again.
+    """
+
+    kind: str
+    path: AnyStr
+    source: AnyStr  # empty but for R
 
 
 class Event(NamedTuple):
@@ -471,6 +484,13 @@ class FileSystem:
 
         A time means the newest commit at or before it. ENOENT: no such snapshot. `HistoryLostError` (ENODATA): a state
         that neither a snapshot nor the `retention` rule keeps.
+        """
+        raise _unsupported("earlier states")
+
+    def diff(self, first: When | None, second: When | None = None) -> list[Difference[bytes]]:
+        """How the state *second* differs from *first*, sorted by path; None: now. Moments as `at` takes them.
+
+        Costs the index of the metadata (two snapshots), and what differs; not the tree.
         """
         raise _unsupported("earlier states")
 

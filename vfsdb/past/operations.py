@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vfsdb.database import Retention
-from vfsdb.interface import Snapshot
+from vfsdb.interface import Difference, Snapshot, When
+from vfsdb.paths import decode
 from vfsdb.posix_base import Base
 
 
@@ -50,3 +51,12 @@ class PastOperations(Base):
     def delete_snapshot(self, name: str) -> None:
         """Give a snapshot up; durable on return. FileNotFoundError where there is none of that name."""
         self._fs.delete_snapshot(name)
+
+    def diff(self, first: When | None, second: When | None = None) -> list[Difference[str]]:
+        """How the state *second* differs from *first*, sorted by path; each a moment as `at` takes it, None: now.
+
+        A renamed directory is one difference: what lies in it is told where it differs itself. Between two snapshots
+        it costs the index of the metadata and what differs, however large the tree is.
+        """
+        found = self._fs.diff(first, second)
+        return [Difference(one.kind, decode(one.path), decode(one.source)) for one in found]
