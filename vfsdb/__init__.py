@@ -24,7 +24,7 @@ from vfsdb.errors import (
 from vfsdb.feed.changes import Change, ChangeKind, ChangeSet
 from vfsdb.feed.watching import Watch
 from vfsdb.host import HostFileSystem
-from vfsdb.interface import NOW, OWNER, Caller, DirEntry, FileSystem, SetAttr, Snapshot, Stat, StatFS
+from vfsdb.interface import NOW, OWNER, Caller, Difference, DirEntry, FileSystem, SetAttr, Snapshot, Stat, StatFS
 from vfsdb.posix import VFS
 from vfsdb.remote import RemoteFileSystem
 from vfsdb.vpath import VPath
@@ -38,6 +38,7 @@ __all__ = [
     "ChangeKind",
     "ChangeSet",
     "CorruptionError",
+    "Difference",
     "DirEntry",
     "FileSystem",
     "FormatError",

@@ -643,19 +643,24 @@ class InodeFileSystem(FileSystem):
             yield
 
     def at(self, when: When) -> FileSystem:
-        with self.commits.lock:  # else blocks of that moment could be given to others before it is pinned
-            return InodeFileSystem(self._state(when), device=self.device, atime="noatime")
+        return InodeFileSystem(self._earlier(when), device=self.device, atime="noatime")
 
     def diff(self, first: When | None, second: When | None = None) -> list[Difference[bytes]]:
         with ExitStack() as stack:
-            one, other = (stack.enter_context(closing(self._state(when))) for when in (first, second))
+            one, other = (
+                stack.enter_context(closing(self._now() if when is None else self._earlier(when)))
+                for when in (first, second)
+            )
             return differences(one, other)
 
-    def _state(self, when: When | None) -> Committed:
+    def _earlier(self, when: When) -> Committed:
+        with self.commits.lock:  # else blocks of that moment could be given to others before it is pinned
+            self.commits.check_open()
+            return self.committed.view(open_moment(self.committed.stores, when))
+
+    def _now(self) -> Committed:
         with self.commits.lock:
             self.commits.check_open()
-            if when is not None:
-                return self.committed.view(open_moment(self.committed.stores, when))
             if not self.read_only:
                 self.commits.flush()
             return self.committed.view()
