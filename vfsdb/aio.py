@@ -124,6 +124,7 @@ class AsyncVFS:
     copy = _awaited(VFS.copy)
     copy2 = _awaited(VFS.copy2)
     copytree = _awaited(VFS.copytree)
+    clone = _awaited(VFS.clone)
     move = _awaited(VFS.move)
     rmtree = _awaited(VFS.rmtree)
     du = _awaited(VFS.du)

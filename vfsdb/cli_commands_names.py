@@ -137,6 +137,16 @@ def run_cp(context: Context, arguments: argparse.Namespace) -> int:
     return context.each(arguments.sources, copy)
 
 
+def run_clone(context: Context, arguments: argparse.Namespace) -> int:
+    """Copy a file, or a directory with all that is in it, without copying data: blocks are shared."""
+    vfs = context.vfs
+    source, target = context.path(arguments.source), context.path(arguments.target)
+    if vfs.isdir(target):
+        target = _below(context, target, source)
+    vfs.clone(source, target, follow_symlinks=not arguments.no_dereference)
+    return ExitCode.OK
+
+
 def _copy_tree(context: Context, source: str, target: str) -> None:
     real, place = context.vfs.realpath(source), context.vfs.realpath(target)
     if place == real or place.startswith(real.rstrip("/") + "/"):

@@ -261,6 +261,10 @@ def _add_names(verbs: Verbs) -> None:
         ("-r -R --recursive", "recursive", "directories with all that is in them; links stay links"),
         ("-n --no-clobber", "no_clobber", "replace nothing"),
     )
+    clone = verbs.add("clone", cli_commands_names.run_clone, "writing")
+    clone.add_argument("source", metavar="PATH", help="a file or a directory")
+    clone.add_argument("target", metavar="TARGET", help="the name of the clone, or a directory for it")
+    _flags(clone, ("-P --no-dereference", "no_dereference", "a symbolic link itself"))
     ln = verbs.add("ln", cli_commands_names.run_ln, "writing")
     ln.add_argument("target", metavar="TARGET", help="what the link leads to")
     ln.add_argument("link", metavar="LINK", nargs="?", help="name of the link, or a directory for it")

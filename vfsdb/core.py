@@ -12,7 +12,7 @@ import errno
 import os
 import stat as stat_bits
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from typing import Final, TypeVar
 
 from vfsdb import access, acl, attributes, collecting, directories, links, orphans, space, xattrs
@@ -52,6 +52,7 @@ from vfsdb.past.diff import differences
 from vfsdb.past.moments import checked_name, historic, open_moment
 from vfsdb.records import FIRST_KEY
 from vfsdb.transaction import Transaction
+from vfsdb.treeclone import TreeClone, TreeRemoval
 
 T = TypeVar("T")
 _DIRECTORY: Final = stat_bits.S_IFDIR
@@ -271,6 +272,26 @@ class InodeFileSystem(FileSystem):
             return self._stat(ws, ino)
 
         return self._change(operation, ino, parent)
+
+    def clone(self, ino: int, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        clone = TreeClone(self._namespace, self.files.settle, ino, parent, name, caller)
+        with self.commits.held():
+            try:
+                while not clone.is_done:
+                    self._change(clone.slice, ino, parent)
+                    clone.advance()
+            except BaseException:
+                if clone.made:
+                    self._unmake(TreeRemoval(self._namespace, parent, clone.made, OWNER))
+                raise
+            self._remembered(clone.made, remember)
+            return self._answer(clone.made)
+
+    def _unmake(self, removal: TreeRemoval) -> None:
+        """Take away what a clone has made, as far as that works: what is left has a name that says what it is."""
+        with suppress(OSError):
+            while not removal.is_done:
+                self._change(removal.slice, frees=True)
 
     def unlink(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
         self._change(lambda ws: self._namespace.unlink(ws, parent, name, caller), parent, frees=True)

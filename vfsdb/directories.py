@@ -113,12 +113,17 @@ def name_at(ws: WriteSet, directory: Inode, key: int, ino: int) -> bytes:
     return value[_HEAD_BYTES:]
 
 
+def entry_value(name: bytes, ino: int, kind: int) -> bytes:
+    """What stands in the tree for an entry; *kind*: type bits of the mode."""
+    return _HEAD.pack(ino, kind >> 12) + name
+
+
 def insert(ws: WriteSet, directory: Inode, place: Place, name: bytes, ino: int, kind: int) -> int:
     """A new entry *name*, which `look` did not find but *place*; its key. *directory* is being edited.
 
     ENOSPC where 256 names have its hash.
     """
-    value = _HEAD.pack(ino, kind >> 12) + name
+    value = entry_value(name, ino, kind)
     key = place.key
     if place.page_key < 0:
         key = _free_key(ws, directory, key, name)
@@ -131,7 +136,7 @@ def insert(ws: WriteSet, directory: Inode, place: Place, name: bytes, ino: int, 
 
 def replace(ws: WriteSet, directory: Inode, place: Place, name: bytes, ino: int, kind: int) -> None:
     """Let the entry *name*, which is at *place*, lead to another inode; its key stays."""
-    value = _HEAD.pack(ino, kind >> 12) + name
+    value = entry_value(name, ino, kind)
     if place.page_key < 0:
         pages.put(ws, directory.ino, place.key, value, DIRECTORY_PAGE)
     else:

@@ -273,6 +273,16 @@ class FileSystem:
         """
         raise _unsupported("rename")
 
+    def clone(self, ino: int, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+        """A copy of *ino*, with all below it where it is a directory, under a new name. No data is copied.
+
+        Content, modes, times, extended attributes and names of one inode in several places are as there; owners too
+        where *caller* is privileged. Others change nothing meanwhile. At most 16,384 inodes are one commit; more are
+        made in several, under the name ``.vfsdb-clone-NUMBER`` in *parent*, and get *name* by the last. EEXIST, EACCES,
+        EINVAL for a directory into itself.
+        """
+        raise _unsupported("clones")
+
     # -- attributes ----------------------------------------------------------------------------------------
 
     def getattr(self, ino: int, handle: int | None = None, caller: Caller = OWNER) -> Stat:
@@ -376,7 +386,10 @@ class FileSystem:
     def copy_file_range(
         self, source: int, source_offset: int, target: int, target_offset: int, length: int, flags: int = 0
     ) -> int:
-        """Copy inside the filesystem; how many bytes. EINVAL where the ranges overlap in one file."""
+        """Copy inside the filesystem; how many bytes. EINVAL where the ranges overlap in one file.
+
+        Whole blocks may be shared, where both ranges begin at the same place of a block: then nothing is copied.
+        """
         raise _unsupported("copy_file_range")
 
     # -- directories ---------------------------------------------------------------------------------------

@@ -97,11 +97,11 @@ class Namespace:
 
     def make_at(self, ws: WriteSet, directory: Inode, place: Place, name: bytes, mode: int, caller: Caller) -> Inode:
         """As `make`, where `look` has been."""
-        self._check_free(ws, directory, place, name, caller)
+        self.check_free(ws, directory, place, name, caller)
         if not place.has_room:
             ws.protect(keys=_KEYS_OF_SPLITS)
         made = self.new_inode(ws, directory, mode, caller)
-        self._insert(ws, directory.ino, place, name, made)
+        self.insert(ws, directory.ino, place, name, made)
         return made
 
     def new_inode(self, ws: WriteSet, directory: Inode, mode: int, caller: Caller) -> Inode:
@@ -130,12 +130,12 @@ class Namespace:
         if len(target) > TARGET_BYTES_MAX:
             raise os_error(errno.ENAMETOOLONG, target)
         directory, place = self.look(ws, parent, name, caller)
-        self._check_free(ws, directory, place, name, caller)
+        self.check_free(ws, directory, place, name, caller)
         made = self.new_inode(ws, directory, _SYMLINK | 0o777, caller._replace(umask=0))
         made.mode = _SYMLINK | 0o777
         made.xattrs = {}  # a link has no ACL
         made.target, made.size = target, len(target)
-        self._insert(ws, parent, place, name, made)
+        self.insert(ws, parent, place, name, made)
         ws.raises_epoch = True
         return made
 
@@ -143,7 +143,7 @@ class Namespace:
         """Another name; *revive*: an inode that never had one (O_TMPFILE) may get its first."""
         inode = ws.inode(ino)
         directory, place = self.look(ws, parent, name, caller)
-        self._check_free(ws, directory, place, name, caller)
+        self.check_free(ws, directory, place, name, caller)
         if inode.kind == _DIRECTORY:
             raise os_error(errno.EPERM, name, reason="a directory has one name")
         if inode.nlink == 0 and not revive:
@@ -153,14 +153,14 @@ class Namespace:
         inode = ws.edit(ino)
         if inode.nlink == 0:
             orphans.remove(ws, ino)
-        self._insert(ws, parent, place, name, inode)
+        self.insert(ws, parent, place, name, inode)
         inode.nlink += 1
         inode.ctime_ns = ws.now_ns
         ws.events.append(Event(ino))
         return inode
 
     @staticmethod
-    def _check_free(ws: WriteSet, directory: Inode, place: Place, name: bytes, caller: Caller) -> None:
+    def check_free(ws: WriteSet, directory: Inode, place: Place, name: bytes, caller: Caller) -> None:
         """Whether *name* may be made at *place* of *directory*."""
         checked_name(name)
         if directory.nlink == 0:
@@ -171,7 +171,7 @@ class Namespace:
             require_access(ws, directory, caller, access.WRITE)
 
     @staticmethod
-    def _insert(ws: WriteSet, parent: int, place: Place, name: bytes, inode: Inode) -> None:
+    def insert(ws: WriteSet, parent: int, place: Place, name: bytes, inode: Inode) -> None:
         """A new name of *inode*, which is being edited."""
         directory = ws.edit(parent)
         kind = inode.mode & _KIND

@@ -117,7 +117,7 @@ def _same(value: Any) -> Any:
 # Every operation that goes over the wire, and how its result comes back to what it was.
 OPERATIONS: Final[dict[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(
-        ("lookup", "mknod", "mkdir", "symlink", "link", "getattr", "setattr", "write_file"),
+        ("lookup", "mknod", "mkdir", "symlink", "link", "clone", "getattr", "setattr", "write_file"),
         _stat,
     ),
     **dict.fromkeys(("create", "tmpfile"), lambda pair: (Stat(*pair[0]), pair[1])),

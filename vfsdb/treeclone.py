@@ -1,0 +1,232 @@
+"""Clones: new inodes under a new name, of a file or of a directory with all below it, that share their origins' blocks.
+
+A clone that fits into one slice is one commit. A larger one is made slice by slice under a name of its own beside the
+new one (`UNFINISHED` and a number), which the last commit changes into it; the caller keeps others from changing
+anything meanwhile. Memory: one slice, the directories under way, and a number for each inode with several names.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat as stat_bits
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from vfsdb import access, directories, links, pages
+from vfsdb.cloning import clone_content
+from vfsdb.errors import os_error
+from vfsdb.interface import RENAME_NOREPLACE, Caller, DirEntry
+from vfsdb.namespace import Namespace, require_access
+from vfsdb.records import DIRECTORY_PAGE, Inode, Page
+from vfsdb.transaction import Transaction
+from vfsdb.writeset import WriteSet
+
+INODES: int = 16384  # in one slice
+ENTRIES: Final = 256  # of a directory, copied at once
+UNFINISHED: Final = b".vfsdb-clone-"
+_DEVICES: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK)
+
+
+class _Level(NamedTuple):
+    """A directory under way: *offset* of the last entry that its clone has."""
+
+    source: int
+    target: int
+    offset: int
+
+
+class TreeClone:
+    """A clone of inode *ino* as *name* in directory *parent*: run `slice` in one transaction after another.
+
+    Each is followed by `advance` once it is committed, until `is_done`.
+
+    Parameters
+    ----------
+    namespace : Namespace
+    settle : Callable
+        Puts what is buffered of a file into a transaction.
+    caller : Caller
+        Must be able to read all of it. One without privilege owns the clone, which then has no set-id bits.
+
+    Attributes
+    ----------
+    made : int
+        The inode number of the clone, once there is one.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        settle: Callable[[Transaction, int], None],
+        ino: int,
+        parent: int,
+        name: bytes,
+        caller: Caller,
+    ) -> None:
+        self._namespace = namespace
+        self._settle = settle
+        self._ino, self._parent, self._name, self._caller = ino, parent, name, caller
+        self._is_free = caller.privileged or caller.uid == 0
+        self._levels: list[_Level] = []
+        self._twins: dict[int, int] = {}  # origin -> clone, of inodes with several names
+        self._fresh_twins: dict[int, int] = {}
+        self._levels_then: list[_Level] = []
+        self._count = 0
+        self.made = 0
+        self._made_then = 0
+        self.is_done = False
+
+    # -- one slice -----------------------------------------------------------------------------------------
+
+    def slice(self, ws: Transaction) -> None:
+        """Clone some more, in *ws*. May be run again where that is not committed."""
+        self._count = 0
+        self._fresh_twins = {}
+        self._levels_then = list(self._levels)
+        if not self.made:
+            self._begin(ws)
+            return
+        self._fill(ws)
+        if not self._levels_then:
+            temporary = _temporary(self.made)
+            self._namespace.rename(
+                ws, self._parent, temporary, self._parent, self._name, RENAME_NOREPLACE, self._caller
+            )
+
+    def advance(self) -> None:
+        """The slice was committed."""
+        self._levels = self._levels_then
+        self._twins |= self._fresh_twins
+        self.made = self._made_then
+        self.is_done = not self._levels
+
+    def _begin(self, ws: Transaction) -> None:
+        directory, place = self._namespace.look(ws, self._parent, self._name, self._caller)
+        self._namespace.check_free(ws, directory, place, self._name, self._caller)
+        origin = ws.inode(self._ino)
+        if origin.kind == stat_bits.S_IFDIR and links.is_ancestor(ws, self._ino, self._parent):
+            raise os_error(errno.EINVAL, self._name, reason="a directory cannot be cloned into itself")
+        made = self._twin(ws, self._ino)
+        self._made_then = made.ino
+        self._fill(ws)
+        name = _temporary(made.ino) if self._levels_then else self._name
+        directory, place = self._namespace.look(ws, self._parent, name, self._caller)
+        self._namespace.insert(ws, directory.ino, place, name, ws.edit(made.ino))
+
+    def _fill(self, ws: Transaction) -> None:
+        """Copy entries until there are none, or the slice is full."""
+        levels = self._levels_then
+        while levels and self._count < INODES:
+            level = levels.pop()
+            entries = directories.list_from(ws, ws.inode(level.source), level.offset, ENTRIES)
+            if entries:
+                levels.append(level._replace(offset=entries[-1].offset))
+                self._copy_entries(ws, level.target, entries)
+
+    def _copy_entries(self, ws: Transaction, target: int, entries: list[DirEntry]) -> None:
+        """Append *entries*, which have higher keys than all that the directory *target* has."""
+        items = []
+        for entry in entries:
+            twin = self._twin_of(ws, entry, target)
+            items.append((entry.offset, directories.entry_value(entry.name, twin, entry.kind)))
+        pages.replace_range(ws, target, items[0][0], pages.KEY_END, items, DIRECTORY_PAGE)
+        ws.edit(target).size += len(items)
+
+    def _twin_of(self, ws: Transaction, entry: DirEntry, target: int) -> int:
+        """The clone of what *entry* leads to, named in the directory *target*."""
+        known = self._fresh_twins.get(entry.ino) or self._twins.get(entry.ino)
+        if known:
+            made = ws.edit(known)
+            made.nlink += 1
+        else:
+            made = self._twin(ws, entry.ino)
+            if entry.kind == stat_bits.S_IFDIR:
+                ws.edit(target).nlink += 1
+            elif ws.inode(entry.ino).nlink > 1:
+                self._fresh_twins[entry.ino] = made.ino
+        links.add(ws, made, target, entry.offset)
+        return made.ino
+
+    # -- one inode -----------------------------------------------------------------------------------------
+
+    def _twin(self, ws: Transaction, ino: int) -> Inode:
+        """A clone of an inode, without a name; of a directory without entries."""
+        origin = ws.inode(ino)
+        self._require(ws, origin)
+        kind = origin.kind
+        if kind == stat_bits.S_IFREG:
+            self._settle(ws, ino)
+            origin = ws.inode(ino)
+        made = origin.copy()
+        made.ino = ws.new_key()
+        made.nlink, made.parents, made.links_key = 1, (), 0
+        made.btime_ns = made.ctime_ns = ws.now_ns
+        made.xattrs_key = 0
+        if not self._is_free:
+            self._make_own(made)
+        if kind == stat_bits.S_IFDIR:
+            made.nlink, made.size = 2, 0
+            made.root, made.root_is_own = Page(), True
+            self._levels_then.append(_Level(ino, made.ino, 0))
+        ws.add_inode(made)
+        if origin.xattrs_key:
+            kept = {name: value for name, value in ws.xattrs(origin.xattrs_key).items() if self._keeps(name)}
+            made.xattrs_key = ws.put_xattrs(0, kept) if kept else 0
+        if kind == stat_bits.S_IFREG:
+            clone_content(ws, ino, made.ino)
+        self._count += 1
+        return made
+
+    def _require(self, ws: WriteSet, origin: Inode) -> None:
+        """EACCES, EPERM."""
+        kind = origin.kind
+        if kind == stat_bits.S_IFREG:
+            require_access(ws, origin, self._caller, access.READ)
+        elif kind == stat_bits.S_IFDIR:
+            require_access(ws, origin, self._caller, access.READ | access.EXECUTE)
+        elif kind in _DEVICES and not self._is_free:
+            raise os_error(errno.EPERM, reason="only root makes devices")
+
+    def _make_own(self, made: Inode) -> None:
+        """Let the clone be one that the caller could have made."""
+        made.uid, made.gid, made.owner, made.group = self._caller.uid, self._caller.gid, "", ""
+        if made.kind == stat_bits.S_IFREG:
+            made.mode &= ~(stat_bits.S_ISUID | stat_bits.S_ISGID)
+        made.xattrs = {name: value for name, value in made.xattrs.items() if self._keeps(name)}
+
+    def _keeps(self, name: bytes) -> bool:
+        """Whether the caller may set that attribute."""
+        return self._is_free or name.startswith((b"user.", b"system."))
+
+
+def _temporary(ino: int) -> bytes:
+    return UNFINISHED + b"%d" % ino
+
+
+class TreeRemoval:
+    """What a clone that failed has made goes again: run `slice` in one transaction after another until `is_done`."""
+
+    def __init__(self, namespace: Namespace, parent: int, made: int, caller: Caller) -> None:
+        self._namespace = namespace
+        self._parent, self._made, self._caller = parent, made, caller
+        self.is_done = False
+
+    def slice(self, ws: Transaction) -> None:
+        """Remove some more."""
+        levels = [(self._parent, _temporary(self._made), self._made)]
+        left = INODES
+        while levels and left > 0:
+            parent, name, ino = levels[-1]
+            entries = directories.list_from(ws, ws.inode(ino), 0, ENTRIES)
+            below = next((entry for entry in entries if entry.kind == stat_bits.S_IFDIR), None)
+            for entry in entries:
+                if entry.kind != stat_bits.S_IFDIR:
+                    self._namespace.unlink(ws, ino, entry.name, self._caller)
+                    left -= 1
+            if below is not None:
+                levels.append((ino, below.name, below.ino))
+            elif not ws.inode(ino).size:
+                self._namespace.rmdir(ws, parent, name, self._caller)
+                left -= 1
+                levels.pop()
+        self.is_done = not levels
