@@ -9,10 +9,11 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 VENV := .venv
 RUN := $(VENV)/bin/python
 BENCH ?= --plot docs/bench.svg --json build/bench.json
+FUSE_BENCH ?= --json build/fuse-bench.json
 VFS_BENCH ?= --json build/vfs-bench.json
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fuse check lint torture bench clean
+.PHONY: help demo test test-fuse check lint torture bench bench-fuse clean
 
 help:
 	@echo "make demo      the main jobs on real input, in under two minutes"
@@ -21,6 +22,7 @@ help:
 	@echo "make check     format, lint, types, layers, documents, duplicates"
 	@echo "make torture   all tests in their long form: crashes, faults, damage"
 	@echo "make bench     speed and memory against other engines"
+	@echo "make bench-fuse a mounted store beside ext4 (Linux, /dev/fuse, root)"
 	@echo "make clean     remove what these made"
 
 demo: $(VENV)/.vfs
@@ -46,6 +48,9 @@ torture: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(RUN) benchmarks/run.py $(BENCH)
 	$(RUN) benchmarks/vfs_run.py $(VFS_BENCH)
+
+bench-fuse: $(VENV)/.dev
+	$(RUN) benchmarks/fuse_run.py $(FUSE_BENCH)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis ourdb.egg-info

@@ -17,12 +17,10 @@ BACKGROUND_REQUESTS_MAX: Final = 64  # of reads ahead and the like, that nobody 
 _PAGE_BYTES: Final = 4096
 _WANTED: Final = (
     Init.ASYNC_READ
-    | Init.POSIX_LOCKS
     | Init.ATOMIC_O_TRUNC
     | Init.EXPORT_SUPPORT
     | Init.BIG_WRITES
     | Init.DONT_MASK
-    | Init.FLOCK_LOCKS
     | Init.HAS_IOCTL_DIR
     | Init.DO_READDIRPLUS
     | Init.READDIRPLUS_AUTO
@@ -48,8 +46,12 @@ class Agreement:
     write_bytes_max: int
 
 
-def negotiate(unique: int, body: memoryview, options: MountOptions) -> tuple[Agreement | None, bytes]:
+def negotiate(
+    unique: int, body: memoryview, options: MountOptions, locks: bool = True
+) -> tuple[Agreement | None, bytes]:
     """What is agreed on after the kernel's INIT, and the reply; None where the kernel is to ask once more.
+
+    Without *locks* the kernel keeps advisory locks by itself, for those who use this mount.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def negotiate(unique: int, body: memoryview, options: MountOptions) -> tuple[Agr
         if len(body) < s.INIT_IN.size:
             raise Malformed(f"an extended INIT of {len(body)} bytes")
         flags |= s.INIT_IN.unpack_from(body)[4] << 32
-    agreed = _agreed(Init(flags), options)
+    agreed = _agreed(Init(flags), options, locks)
     reply = s.INIT_OUT.pack(
         KERNEL_VERSION,
         min(minor, MINOR_MAX),
@@ -85,8 +87,10 @@ def negotiate(unique: int, body: memoryview, options: MountOptions) -> tuple[Agr
     return Agreement(min(minor, MINOR_MAX), agreed, options.write_bytes_max), data(unique, reply)
 
 
-def _agreed(offered: Init, options: MountOptions) -> Init:
+def _agreed(offered: Init, options: MountOptions, locks: bool) -> Init:
     wanted = _WANTED
+    if locks:
+        wanted |= Init.POSIX_LOCKS | Init.FLOCK_LOCKS
     if options.keep_cache:
         wanted |= Init.EXPLICIT_INVAL_DATA | Init.CACHE_SYMLINKS
     if not options.keep_cache or not offered & Init.EXPLICIT_INVAL_DATA:

@@ -39,6 +39,7 @@ class Operations:
 
     def __init__(self, fs: FileSystem, *, writeback: bool = False) -> None:
         self.fs = fs
+        self.has_locks = type(fs).setlk is not FileSystem.setlk
         self._flags = _OPEN_FLAGS & ~os.O_APPEND if writeback else _OPEN_FLAGS
         self._writeback = writeback
         self._lock = threading.Lock()

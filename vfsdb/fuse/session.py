@@ -124,7 +124,7 @@ class Session:
         return encoding.error(request.unique, errno.ENOSYS)
 
     def _begin(self, request: Request) -> bytes:
-        agreement, reply = negotiate(request.unique, request.body, self._options)
+        agreement, reply = negotiate(request.unique, request.body, self._options, self._operations.has_locks)
         if agreement is not None:
             self.agreement = agreement
             encoder = Encoder(self._options.entry_seconds, self._options.attribute_seconds)

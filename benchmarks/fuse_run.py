@@ -1,0 +1,264 @@
+"""Measure a mounted store beside ext4 and a filesystem in memory: `python benchmarks/fuse_run.py [--quick]`.
+
+The peers take turns, round by round, each served by a process of its own; the figure is the best of all rounds, as
+noise only ever makes things slower. Linux with /dev/fuse and root are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.run import machine
+
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done a round."""
+
+    files: int = 2000
+    listed: int = 10_000
+    stream_bytes: int = 256 << 20
+    random_io: int = 4000
+    transactions: int = 200
+    rounds: int = 3
+
+
+QUICK = Scale(300, 1000, 32 << 20, 500, 20, 1)
+
+
+class Peer:
+    """A directory in which the workloads run."""
+
+    def __init__(self, name: str, kind: str, directory: Path, **options: Any) -> None:
+        self.name = name
+        self.path = directory / name
+        self.path.mkdir(parents=True)
+        self._process: subprocess.Popen[str] | None = None
+        if kind:
+            command = [sys.executable, str(Path(__file__)), "--serve", kind, str(self.path), json.dumps(options)]
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+            assert self._process.stdout is not None
+            if self._process.stdout.readline() != "ready\n":
+                raise OSError(f"{name}: no mount")
+
+    def close(self) -> None:
+        """Unmount, and wait for its process."""
+        if self._process is not None:
+            subprocess.run(["umount", "-l", str(self.path)], check=True, timeout=SECONDS)
+            self._process.communicate(timeout=SECONDS)
+
+
+def serve(kind: str, mountpoint: str, options: str) -> None:
+    """What a peer's process does."""
+    import vfsdb
+    from benchmarks.fuse_memory import MemoryFileSystem
+    from vfsdb.fuse import mount
+
+    vfs = None if kind == "memory" else vfsdb.open(kind, serve=False)
+    filesystem = MemoryFileSystem() if vfs is None else vfs.filesystem
+    mounted = mount(filesystem, mountpoint, **json.loads(options))
+    print("ready", flush=True)
+    mounted.wait()
+    if vfs is not None:
+        vfs.close()
+
+
+@dataclass
+class Round:
+    """One round of one peer: rows with (how much, in which seconds)."""
+
+    path: Path
+    scale: Scale
+    chance: random.Random
+    found: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def timed(self, row: str, amount: float, act: Callable[[], object]) -> None:
+        """Do *act*, once."""
+        start = time.perf_counter()
+        act()
+        self.found[row] = (amount, time.perf_counter() - start)
+
+
+def drop_caches() -> None:
+    """The kernel forgets names, attributes and content."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def small_files(one: Round) -> None:
+    names = [str(one.path / f"file{number:05}") for number in range(one.scale.files)]
+    data = one.chance.randbytes(1024)
+
+    def create() -> None:
+        for name in names:
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT)
+            os.write(descriptor, data)
+            os.close(descriptor)
+
+    def stat() -> None:
+        for name in names:
+            os.stat(name)
+
+    def read() -> None:
+        for name in names:
+            descriptor = os.open(name, os.O_RDONLY)
+            os.read(descriptor, 2048)
+            os.close(descriptor)
+
+    one.timed("create+write+close 1 KiB", len(names), create)
+    drop_caches()
+    one.timed("stat, cold", len(names), stat)
+    one.timed("stat, warm", len(names), stat)
+    one.timed("open+read+close 1 KiB", len(names), read)
+    one.timed("unlink", len(names), lambda: [os.unlink(name) for name in names])
+
+
+def listing(one: Round) -> None:
+    for number in range(one.scale.listed):
+        os.close(os.open(one.path / f"entry{number:05}", os.O_WRONLY | os.O_CREAT))
+    drop_caches()
+    one.timed("readdir with attributes", one.scale.listed, lambda: [entry.stat() for entry in os.scandir(one.path)])
+
+
+def streams(one: Round) -> None:
+    path, chunk = one.path / "stream", one.chance.randbytes(1 << 20)
+    count = one.scale.stream_bytes >> 20
+
+    def write() -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        for _ in range(count):
+            os.write(descriptor, chunk)
+        os.close(descriptor)
+
+    def read() -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        while os.read(descriptor, 1 << 20):
+            pass
+        os.close(descriptor)
+
+    one.timed("sequential write, MiB", count, write)
+    drop_caches()
+    one.timed("sequential read, MiB", count, read)
+    offsets = [one.chance.randrange(one.scale.stream_bytes // 4096) * 4096 for _ in range(one.scale.random_io)]
+    descriptor = os.open(path, os.O_RDWR)
+    small = one.chance.randbytes(4096)
+    drop_caches()
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    one.timed("random 4 KiB read", len(offsets), lambda: [os.pread(descriptor, 4096, at) for at in offsets])
+    one.timed("random 4 KiB write", len(offsets), lambda: [os.pwrite(descriptor, small, at) for at in offsets])
+    os.close(descriptor)
+
+
+def programs(one: Round) -> None:
+    clone = ["git", "clone", "-q", "--no-hardlinks", str(ROOT), str(one.path / "clone")]
+    if shutil.which("git") and (ROOT / ".git").exists():
+        one.timed("git clone", 1, lambda: subprocess.run(clone, check=True, timeout=SECONDS))
+    archive = one.path.parent.parent / "sources.tar"
+    if archive.exists():
+        command = ["tar", "-xf", str(archive), "-C", str(one.path)]
+        one.timed("tar x", 1, lambda: subprocess.run(command, check=True, timeout=SECONDS))
+    database = sqlite3.connect(one.path / "database", isolation_level=None)
+    database.execute("create table t (a integer primary key, b text)")
+
+    def insert() -> None:
+        for number in range(one.scale.transactions):
+            database.execute("insert into t (b) values (?)", (str(number),))
+
+    one.timed("SQLite transaction (fsync)", one.scale.transactions, insert)
+    database.close()
+
+
+WORKLOADS = (small_files, listing, streams, programs)
+
+
+def python_sources(target: Path) -> None:
+    """An archive of the standard library's text."""
+    library = Path(os.__file__).parent
+    with tarfile.open(target, "w") as archive:
+        for path in sorted(library.rglob("*.py")):
+            if "site-packages" not in path.parts and "test" not in path.parts:
+                archive.add(path, str(path.relative_to(library)))
+
+
+def measure(directory: Path, scale: Scale, only: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Row -> peer -> rate a second, the best of the rounds."""
+    directory.mkdir(parents=True)
+    python_sources(directory / "sources.tar")
+    fast = {"entry_seconds": 60, "attribute_seconds": 60, "keep_cache": True}
+    peers = [
+        Peer("ext4", "", directory),
+        Peer("memory", "memory", directory, **fast),
+        Peer("vfsdb", str(directory / "store"), directory, **fast),
+    ]
+    best: dict[str, dict[str, float]] = {}
+    try:
+        for number in range(scale.rounds):
+            for workload in WORKLOADS:
+                if only and workload.__name__ not in only:
+                    continue
+                for peer in peers:
+                    place = peer.path / f"{workload.__name__}{number}"
+                    place.mkdir()
+                    one = Round(place, scale, random.Random(number))
+                    workload(one)
+                    for row, (amount, seconds) in one.found.items():
+                        rates = best.setdefault(row, {})
+                        rates[peer.name] = max(rates.get(peer.name, 0.0), amount / seconds)
+                    shutil.rmtree(place)
+    finally:
+        for peer in peers:
+            peer.close()
+        shutil.rmtree(directory)
+    return best
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller files, one round")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure here as well")
+    parser.add_argument("--directory", type=Path, default=ROOT / "build" / "bench", help="on the disk to compare with")
+    parser.add_argument("--only", nargs="+", choices=[one.__name__ for one in WORKLOADS], default=[])
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.serve:
+        serve(*options.serve)
+        return 0
+    if not os.path.exists("/dev/fuse") or os.geteuid():
+        print("this needs Linux with /dev/fuse, and root")
+        return 0
+    about = machine(options.directory)
+    for name, text in about.items():
+        print(f"{name}: {text}")
+    best = measure(options.directory / f"fuse-{os.getpid()}", QUICK if options.quick else Scale(), options.only)
+    print(f"\n| {'a second':28} | {'ext4':>10} | {'memory':>10} | {'vfsdb':>10} | memory's time to ours |")
+    print("|---|---:|---:|---:|---:|")
+    for row, rates in best.items():
+        figures = " | ".join(f"{rates[name]:10,.1f}" for name in ("ext4", "memory", "vfsdb"))
+        print(f"| {row:28} | {figures} | {rates['memory'] / rates['vfsdb']:.2f} |")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"machine": about, "rates": best}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
