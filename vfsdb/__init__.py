@@ -24,7 +24,19 @@ from vfsdb.errors import (
 from vfsdb.feed.changes import Change, ChangeKind, ChangeSet
 from vfsdb.feed.watching import Watch
 from vfsdb.host import HostFileSystem
-from vfsdb.interface import NOW, OWNER, Caller, Difference, DirEntry, FileSystem, SetAttr, Snapshot, Stat, StatFS
+from vfsdb.interface import (
+    NOW,
+    OWNER,
+    Caller,
+    Difference,
+    DirEntry,
+    FileSystem,
+    Revision,
+    SetAttr,
+    Snapshot,
+    Stat,
+    StatFS,
+)
 from vfsdb.posix import VFS
 from vfsdb.remote import RemoteFileSystem
 from vfsdb.vpath import VPath
@@ -48,6 +60,7 @@ __all__ = [
     "PartnerError",
     "RemoteFileSystem",
     "Retention",
+    "Revision",
     "SetAttr",
     "Snapshot",
     "Stat",

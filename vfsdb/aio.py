@@ -30,7 +30,7 @@ from vfsdb.database import Retention
 from vfsdb.errors import os_error
 from vfsdb.feed.changes import ChangeSet
 from vfsdb.feed.watching import checked_timeout
-from vfsdb.interface import Caller, When
+from vfsdb.interface import Caller, Revision, When
 from vfsdb.paths import AnyPath
 from vfsdb.posix import VFS
 from vfsdb.posix_base import DEFAULT_UMASK
@@ -167,6 +167,14 @@ class AsyncVFS:
     snapshots = _awaited(VFS.snapshots)
     delete_snapshot = _awaited(VFS.delete_snapshot)
     diff = _awaited(VFS.diff)
+    restore = _awaited(VFS.restore)
+    undelete = _awaited(VFS.undelete)
+
+    async def log(self, path: AnyPath, *, follow_symlinks: bool = True) -> AsyncIterator[Revision[str]]:
+        """The kept versions of a file or directory, newest first: ``async for``."""
+        steps = await self._workers.run(lambda: self.vfs.log(path, follow_symlinks=follow_symlinks))
+        while (one := await self._workers.run(lambda: next(steps, None))) is not None:
+            yield one
 
     async def at(self, when: When) -> AsyncVFS:
         """The filesystem as it was; to be closed."""

@@ -38,6 +38,7 @@ from vfsdb.interface import (
     Lock,
     LockKind,
     Observer,
+    Revision,
     SetAttr,
     Snapshot,
     Stat,
@@ -50,6 +51,7 @@ from vfsdb.namespace import Namespace, require_access, require_directory
 from vfsdb.past import snapshots
 from vfsdb.past.diff import differences
 from vfsdb.past.moments import checked_name, historic, open_moment
+from vfsdb.past.revisions import last_seen, revisions
 from vfsdb.records import FIRST_KEY
 from vfsdb.transaction import Transaction
 from vfsdb.treeclone import TreeClone, TreeRemoval
@@ -673,6 +675,21 @@ class InodeFileSystem(FileSystem):
                 for when in (first, second)
             )
             return differences(one, other)
+
+    def revisions(self, ino: int, version: int | None = None) -> Iterator[Revision[bytes]]:
+        newest = self._flushed_version()
+        return revisions(self.committed.stores, ino, newest if version is None else version)
+
+    def last_seen(self, path: bytes) -> tuple[int, int]:
+        self._flushed_version()
+        return last_seen(self.committed.stores, self.superblock.salt, path)
+
+    def _flushed_version(self) -> int:
+        with self.commits.lock:
+            self.commits.check_open()
+            if not self.read_only:
+                self.commits.flush()
+            return self.committed.version
 
     def _earlier(self, when: When) -> Committed:
         with self.commits.lock:  # else blocks of that moment could be given to others before it is pinned

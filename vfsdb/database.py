@@ -285,8 +285,19 @@ class RecordVersion(NamedTuple):
     """A version of a record; *value* is None where it was deleted."""
 
     version: int  # of the commit that made it
+    previous: int  # version of the commit before that one; 0: there is none
     time_ns: int
     value: bytes | None
+
+
+class Recall(Protocol):
+    """Single records of earlier versions."""
+
+    def get_at(self, key: int, version: int) -> bytes | None:
+        """What *key* held after the newest commit up to *version*. HistoryLostError where that may be gone."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 @runtime_checkable
@@ -327,6 +338,13 @@ class Historic(Protocol):
 
     def history(self, key: int) -> Iterator[RecordVersion]:
         """The kept versions of a record, newest first."""
+
+    def recall(self) -> Recall:
+        """Reads records of earlier versions one by one, each by a walk over its own versions; to be closed."""
+
+    @property
+    def horizon(self) -> int:
+        """States from this version on are kept whole; of those before it, only what has a name."""
 
     def changed_keys(self, first: MetadataView, second: MetadataView) -> Iterator[int]:
         """Keys, ascending, whose records differ between two views of this store, and maybe some more."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as stat_bits
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -183,6 +183,20 @@ class Difference(NamedTuple, Generic[AnyStr]):
     kind: str
     path: AnyStr
     source: AnyStr  # empty but for R
+
+
+class Revision(NamedTuple, Generic[AnyStr]):
+    """A version of an inode. *changes*, against the version before, are words such as ``content`` and ``renamed``.
+
+    ``made`` is the first of all, ``oldest kept`` that of which what came before is not kept, ``removed`` the end.
+    """
+
+    version: int
+    time_ns: int  # of the commit
+    path: AnyStr
+    changes: tuple[str, ...]
+    mode: int
+    size: int
 
 
 class Event(NamedTuple):
@@ -505,6 +519,14 @@ class FileSystem:
 
         Costs the index of the metadata (two snapshots), and what differs; not the tree.
         """
+        raise _unsupported("earlier states")
+
+    def revisions(self, ino: int, version: int | None = None) -> Iterator[Revision[bytes]]:
+        """The kept versions of an inode, newest first; of the one that had the number at *version*."""
+        raise _unsupported("earlier states")
+
+    def last_seen(self, path: bytes) -> tuple[int, int]:
+        """The newest kept version at which *path* (without links) existed, and its inode number then. ENOENT."""
         raise _unsupported("earlier states")
 
     def observe(self, observer: Observer) -> Callable[[], None]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import closing
+
 from vfsdb.database import Retention
-from vfsdb.interface import Difference, Snapshot, When
-from vfsdb.paths import decode
-from vfsdb.posix_base import Base
+from vfsdb.errors import os_error
+from vfsdb.interface import Difference, FileSystem, Revision, Snapshot, When
+from vfsdb.past.restoring import RestoreReport, restore
+from vfsdb.paths import AnyPath, checked, decode
+from vfsdb.posix_base import Base, named, text
 
 
 class PastOperations(Base):
@@ -60,3 +66,73 @@ class PastOperations(Base):
         """
         found = self._fs.diff(first, second)
         return [Difference(one.kind, decode(one.path), decode(one.source)) for one in found]
+
+    def log(self, path: AnyPath, *, follow_symlinks: bool = True) -> Iterator[Revision[str]]:
+        """The kept versions of a file or directory, newest first, whatever it was called; of one that is gone, too.
+
+        How far back they go is up to `retention` and to compaction. Each says what it changed; of a directory these
+        are its own attributes and entries, not what is below. O(commits since the oldest that is asked for).
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such path, and there was none in any state that is kept.
+        """
+        given = text(path)
+        try:
+            found = self._walker.stat(given, follow_symlinks)
+            each = self._fs.revisions(found.st_ino)
+        except FileNotFoundError:
+            version, ino = self._last_seen(given)
+            each = self._fs.revisions(ino, version)
+        return (Revision(one.version, one.time_ns, decode(one.path), *one[3:]) for one in each)
+
+    def _last_seen(self, path: str | bytes) -> tuple[int, int]:
+        try:
+            return self._fs.last_seen(checked(path))
+        except OSError as error:
+            raise named(error, path) from None
+
+    def restore(self, path: AnyPath = "/", *, from_: When | Base) -> RestoreReport:
+        """Make a file, a tree or the whole filesystem what it was; what was not there then is removed.
+
+        Parameters
+        ----------
+        path : path
+            What to restore; directories above it that are missing are made as they were.
+        from_ : str, int, float, datetime or VFS
+            A moment as `at` takes it, or what `at` gave.
+
+        Up to 100,000 entries change together or not at all, in one transaction; for more the report says that there
+        were several. A directory that is there stays the same inode; whatever else differs gets a new one. Content is
+        copied.
+        """
+        given = text(path)
+        if isinstance(from_, Base):
+            return self._restored(given, from_._fs)
+        with closing(self._fs.at(from_)) as past:
+            return self._restored(given, past)
+
+    def undelete(self, path: AnyPath) -> RestoreReport:
+        """Bring back what *path* was when it was last there. FileExistsError where something is there now.
+
+        FileNotFoundError where no state that is kept has it.
+        """
+        given = text(path)
+        if self._exists(given):
+            raise os_error(errno.EEXIST, given, reason="nothing to undelete; restore() goes back to an earlier state")
+        version, _ = self._last_seen(given)
+        return self.restore(given, from_=version)
+
+    def _exists(self, path: str | bytes) -> bool:
+        try:
+            self._walker.stat(path, False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def _restored(self, path: str | bytes, past: FileSystem) -> RestoreReport:
+        try:
+            return restore(self._fs, past, path, self._caller)
+        except OSError as error:
+            raise named(error, path) from None

@@ -298,7 +298,23 @@ class MemoryMetadataStore:
             found = [*self._older.get(key, ()), *([self._records[key]] if key in self._records else [])]
         for version, value in reversed(found):
             if version:
-                yield RecordVersion(version, times.get(version, 0), value)
+                yield RecordVersion(version, version - 1, times.get(version, 0), value)
+
+    def recall(self) -> MemoryRecall:
+        """Reads records of earlier versions."""
+        return MemoryRecall(self)
+
+    @property
+    def horizon(self) -> int:
+        """States from this version on are kept whole."""
+        return self._horizon
+
+    def get_at(self, key: int, version: int) -> bytes | None:
+        """What *key* held at *version*. HistoryLostError."""
+        with self._lock:
+            if version < self._horizon:
+                raise HistoryLostError(f"what key {key} held at {version} is not kept")
+            return self.get_as_of(key, version)
 
     def changed_keys(self, first: MetadataView, second: MetadataView) -> Iterator[int]:
         """Keys whose records differ. O(records)."""
@@ -336,3 +352,13 @@ class MemoryView:
     def close(self) -> None:
         """Let the older versions go."""
         self._store.forget(self)
+
+
+class MemoryRecall:
+    """`vfsdb.database.Recall` of a `MemoryMetadataStore`."""
+
+    def __init__(self, store: MemoryMetadataStore) -> None:
+        self.get_at = store.get_at
+
+    def close(self) -> None:
+        """Nothing to give back."""

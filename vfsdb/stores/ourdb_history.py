@@ -21,7 +21,7 @@ from vfsdb.errors import HistoryLostError
 from vfsdb.records import COUNTERS_KEY
 from vfsdb.stores.kept import KeptStates
 from vfsdb.stores.ourdb_versions import VERSION_MAX, position_of, version_of, vfsdb_errors
-from vfsdb.stores.ourdb_views import OurdbView
+from vfsdb.stores.ourdb_views import OurdbRecall, OurdbView
 
 
 class OurdbHistory:
@@ -134,8 +134,19 @@ class OurdbHistory:
                     made = older = next(commits)
                 while older is not None and older.sequence >= found.sequence:
                     made, older = older, next(commits, None)
-                version = version_of(Position(made.epoch, made.sequence)) + 1
-                yield RecordVersion(version, found.time_ns, found.value)
+                before = 0 if older is None else _commit_of(older)
+                yield RecordVersion(_commit_of(made), before, found.time_ns, found.value)
+
+    def recall(self) -> OurdbRecall:
+        """Reads records of earlier versions."""
+        with vfsdb_errors(self.path):
+            return OurdbRecall(self._db.view(), self.path)
+
+    @property
+    def horizon(self) -> int:
+        """States from this version on are kept whole."""
+        with vfsdb_errors(self.path):
+            return version_of(self._db.horizon)
 
     def changed_keys(self, first: MetadataView, second: MetadataView) -> Iterator[int]:
         """Keys whose records differ. O(index bytes)."""
@@ -143,6 +154,11 @@ class OurdbHistory:
         with vfsdb_errors(self.path):
             for change in self._db.diff(first.view, second.view):
                 yield change.key
+
+
+def _commit_of(counters: ourdb.Version) -> int:
+    """The version of the commit that wrote these counters."""
+    return version_of(Position(counters.epoch, counters.sequence)) + 1
 
 
 def _counters_sequence(view: ourdb.View, path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import ourdb
-from vfsdb.stores.ourdb_versions import translated
+from vfsdb.stores.ourdb_versions import position_of, translated
 
 
 class OurdbView:
@@ -43,3 +43,22 @@ class OurdbView:
         """Give up what it pins."""
         self.closed = True
         self.view.close()
+
+
+class OurdbRecall:
+    """`vfsdb.database.Recall` over an ourdb view of now, which it closes."""
+
+    def __init__(self, view: ourdb.View, path: str) -> None:
+        self._view = view
+        self._path = path
+
+    def get_at(self, key: int, version: int) -> bytes | None:
+        """What *key* held. O(its versions since then)."""
+        try:
+            return self._view.get_at(key, position_of(version))
+        except ourdb.OurDBError as error:
+            raise translated(error, self._path) from error
+
+    def close(self) -> None:
+        """Give the view back."""
+        self._view.close()

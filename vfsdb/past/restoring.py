@@ -1,0 +1,253 @@
+"""Bring a file or a tree back to what it was: only what differs is made anew, as a whole or not at all.
+
+A directory that is there stays the same inode. Whatever else differs gets a new one, so that other names of the old
+one, and who has it open, keep what they have.
+"""
+
+from __future__ import annotations
+
+import stat as stat_bits
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from vfsdb.core import InodeFileSystem
+from vfsdb.interface import Caller, FileSystem, Stat
+from vfsdb.past.diff import touched
+from vfsdb.paths import checked, components, join
+from vfsdb.transfer import NO_SUCH_XATTR, carried
+from vfsdb.tree_reader import FsSource
+from vfsdb.tree_writer import FsTarget
+from vfsdb.walk import Walker
+
+ENTRIES_MAX: Final = 100_000  # in one transaction: about 200 MB of memory
+_KEPT: Final = ("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_owner", "st_group")
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """What was made and removed; *size_bytes* of content. *atomic*: all of it in one transaction."""
+
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    removed: int = 0
+    size_bytes: int = 0
+    atomic: bool = True
+
+
+def restore(target: FileSystem, past: FileSystem, path: str | bytes, caller: Caller) -> RestoreReport:
+    """Make what *path* names in *target* what it is in *past*, an earlier state of it.
+
+    Directories above that are missing are made as they were. One transaction for up to `ENTRIES_MAX` entries, several
+    for more; in a transaction of the caller it is a part of that. OSError: ENOENT where *past* has no such path.
+    """
+    restoring = _Restoring(target, past, caller)
+    with restoring:
+        restoring.run(checked(path))
+    return restoring.report
+
+
+class _Restoring:
+    """One run, inside its ``with`` block."""
+
+    def __init__(self, target: FileSystem, past: FileSystem, caller: Caller) -> None:
+        self._target = target
+        self._past = past
+        self._caller = caller
+        self._source = FsSource(past, caller, caller.privileged)
+        self._writer = FsTarget(target, caller, caller.privileged)
+        self._links: dict[int, int] = {}  # inode there -> inode here
+        self._touched: set[int] | None = None
+        self._open: AbstractContextManager[None] | None = None
+        self._entries = 0
+        self.report = RestoreReport()
+
+    def __enter__(self) -> None:
+        """Open the transaction, and learn what may differ: between states of one core, without looking at the rest."""
+        target, past = self._target, self._past
+        own = isinstance(target, InodeFileSystem) and target.commits.own() is not None
+        self._begin()
+        try:
+            if isinstance(target, InodeFileSystem) and isinstance(past, InodeFileSystem) and not own:
+                with closing(target.committed.view()) as now:
+                    self._touched = touched(past.committed, now)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def _begin(self) -> None:
+        context = self._target.transaction()
+        context.__enter__()
+        self._open = context
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        context, self._open = self._open, None
+        if context is not None:
+            context.__exit__(kind, error, trace)
+
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries >= ENTRIES_MAX:
+            self.__exit__(None, None, None)
+            self.report.atomic = False
+            self._entries = 0
+            self._begin()
+
+    # -- where it is -----------------------------------------------------------------------------------------
+
+    def run(self, path: bytes) -> None:
+        """Restore what *path* names."""
+        was = Walker(self._past, self._caller).entry(path)
+        if not was.name:
+            self._tree(was.directory, was.directory)
+            return
+        found = self._past.lookup(was.directory, was.name, self._caller)  # ENOENT before anything is made
+        if was.slash and not stat_bits.S_ISDIR(found.st_mode):
+            self._past.lookup(found.st_ino, b".", self._caller)  # ENOTDIR
+        self._entry(was.directory, self._parent(path), was.name)
+
+    def _parent(self, path: bytes) -> int:
+        """The directory that *path* lies in, made where it is missing, as are those above it."""
+        walkers = Walker(self._past, self._caller), Walker(self._target, self._caller)
+        place = b"/"
+        here = walkers[1].stat(place).st_ino
+        for name in components(path)[:-1]:
+            above, place = place, join(place, name)
+            try:
+                here = walkers[1].stat(place).st_ino
+            except FileNotFoundError:
+                was = walkers[0].stat(place)
+                made, _ = self._writer.enter(walkers[1].stat(above).st_ino, name, was, [])
+                self._finish(was.st_ino, made)
+                self.report.directories += 1
+                here = made
+        return here
+
+    # -- trees -----------------------------------------------------------------------------------------------
+
+    def _tree(self, was: int, here: int) -> None:
+        """Make directory *here* what *was* is, with all below it. Its own attributes come last."""
+        todo: list[tuple[int, int, bool]] = [(was, here, False)]
+        while todo:
+            was, here, is_done = todo.pop()
+            if is_done:
+                self._finish(was, here)
+                continue
+            todo.append((was, here, True))
+            wanted = {entry.name: stat for entry, stat in self._past.list_stats(was, self._caller)}
+            there = {entry.name: stat for entry, stat in self._target.list_stats(here, self._caller)}
+            differs = any(not self._is_same(stat, there.get(name)) for name, stat in wanted.items())
+            if differs:
+                self._writer.prepare(here)
+            for name, stat in there.items():
+                if name not in wanted:
+                    self._remove(here, name, stat)
+            for name, stat in wanted.items():
+                if not self._is_same(stat, there.get(name)):
+                    below = self._make(was, here, name, stat, there.get(name))
+                    if below:
+                        todo.append((stat.st_ino, below, False))
+
+    def _entry(self, was: int, here: int, name: bytes) -> None:
+        stat = self._past.lookup(was, name, self._caller)
+        there = self._looked_up(here, name)
+        if not self._is_same(stat, there):
+            below = self._make(was, here, name, stat, there)
+            if below:
+                self._tree(stat.st_ino, below)
+
+    def _looked_up(self, directory: int, name: bytes) -> Stat | None:
+        try:
+            return self._target.lookup(directory, name, self._caller)
+        except FileNotFoundError:
+            return None
+
+    def _is_same(self, was: Stat, there: Stat | None) -> bool:
+        """Whether nothing has to be done: for what the name is, and all below it."""
+        if there is None or (was.st_ino, was.st_gen) != (there.st_ino, there.st_gen):
+            return False
+        if self._touched is not None:
+            return was.st_ino not in self._touched
+        return not stat_bits.S_ISDIR(was.st_mode) and was._replace(st_atime_ns=0) == there._replace(st_atime_ns=0)
+
+    def _make(self, was: int, here: int, name: bytes, stat: Stat, there: Stat | None) -> int:
+        """Make one entry; the directory that is still to be filled, 0 where there is none."""
+        is_directory = stat_bits.S_ISDIR(stat.st_mode)
+        if there is not None and stat_bits.S_ISDIR(there.st_mode):
+            if is_directory:
+                return there.st_ino
+            self._remove(here, name, there)
+        elif there is not None and is_directory:
+            self._target.unlink(here, name, self._caller)
+        if is_directory:
+            made, _ = self._writer.enter(here, name, stat, [])
+            self.report.directories += 1
+            self._count()
+            return made
+        known = self._links.get(stat.st_ino)
+        if known is not None:
+            self._writer.link(known, here, name)
+        else:
+            made = self._content(was, here, name, stat)
+            if stat.st_nlink > 1:
+                self._links[stat.st_ino] = made
+        self._count()
+        return 0
+
+    def _content(self, was: int, here: int, name: bytes, stat: Stat) -> int:
+        source, kind = self._source, stat_bits.S_IFMT(stat.st_mode)
+        if kind == stat_bits.S_IFREG:
+            with closing(source.open(was, name)) as content:
+                made, written = self._writer.file(here, name, content)
+            self.report.files += 1
+            self.report.size_bytes += written
+            return made
+        self.report.others += 1
+        attributes = source.xattrs(was, name)
+        if kind == stat_bits.S_IFLNK:
+            return self._writer.symlink(here, name, source.readlink(was, name), stat, attributes)
+        return self._writer.node(here, name, stat, attributes)
+
+    def _finish(self, was: int, here: int) -> None:
+        """Give a directory the attributes it had."""
+        stat, there = self._past.getattr(was), self._target.getattr(here)
+        attributes = self._source.xattrs(was, b"")
+        names = carried(self._target.listxattr(here, self._caller), self._caller.privileged)
+        for name in set(names) - {name for name, _ in attributes}:
+            try:
+                self._target.removexattr(here, name, self._caller)
+            except OSError as error:
+                if error.errno not in NO_SUCH_XATTR:
+                    raise
+        if attributes or any(getattr(stat, field) != getattr(there, field) for field in _KEPT):
+            self._writer.leave(here, stat, attributes)
+
+    def _remove(self, directory: int, name: bytes, stat: Stat) -> None:
+        """Remove an entry, and all below it."""
+        fs, caller = self._target, self._caller
+        if not stat_bits.S_ISDIR(stat.st_mode):
+            fs.unlink(directory, name, caller)
+            self._gone()
+            return
+        todo = [(directory, name, stat.st_ino, False)]
+        while todo:
+            above, name, ino, is_empty = todo.pop()
+            if is_empty:
+                fs.rmdir(above, name, caller)
+                self._gone()
+                continue
+            todo.append((above, name, ino, True))
+            for entry in fs.list_entries(ino, caller):
+                if entry.kind == stat_bits.S_IFDIR:
+                    todo.append((ino, entry.name, entry.ino, False))
+                else:
+                    fs.unlink(ino, entry.name, caller)
+                    self._gone()
+
+    def _gone(self) -> None:
+        self.report.removed += 1
+        self._count()
