@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 
 class Pages:
-    """The changed leaves of one type, in the states before and after; each is claimed by the tree that it is of."""
+    """The changed leaves of one type, by key, in the states before and after."""
 
     def __init__(self, after: After, record_type: int) -> None:
         self.before: dict[int, Page] = {}
@@ -38,16 +38,14 @@ class Pages:
                 if found and not (page := records.page(key)).level:
                     leaves[key] = page
 
-    def claim(self, records: Records, root: Page, leaves: dict[int, Page]) -> Iterator[Page]:
-        """Those of *leaves* (`before` or `after`, as *records* is) that hang on *root*; they are taken out."""
-        if not root.level or not leaves:
-            return
-        if len(leaves) <= _EACH_MAX:
-            found = [key for key, page in leaves.items() if _leads_to(records, root, page.keys[0], key)]
-        else:
-            found = [key for key in _leaf_keys(records, root) if key in leaves]
-        for key in found:
-            yield leaves.pop(key)
+
+def hanging(records: Records, root: Page, leaves: dict[int, Page]) -> list[int]:
+    """Keys of those of *leaves*, which are of the state that *records* shows, that hang on *root*."""
+    if not root.level or not leaves:
+        return []
+    if len(leaves) <= _EACH_MAX:
+        return [key for key, page in leaves.items() if _leads_to(records, root, page.keys[0], key)]
+    return [key for key in _leaf_keys(records, root) if key in leaves]
 
 
 def _leads_to(records: Records, root: Page, entry_key: int, page_key: int) -> bool:
@@ -75,8 +73,8 @@ def differing_entries(after: After, inodes: Iterable[int]) -> tuple[list[Entry],
         old, new = _directory(before, ino), _directory(after, ino)
         if old is not None and new is not None and old.root == new.root and not (leaves.before or leaves.after):
             continue
-        were = _entries(leaves, before, old, leaves.before)
-        are = _entries(leaves, after, new, leaves.after)
+        were = _entries(before, old, leaves.before)
+        are = _entries(after, new, leaves.after)
         if ino != ORPHANS_KEY:  # its entries are no names
             gone += [_entry(ino, were[key]) for key in were if are.get(key) != were[key]]
             come += [_entry(ino, are[key]) for key in are if were.get(key) != are[key]]
@@ -91,12 +89,12 @@ def _directory(records: Records, ino: int) -> Inode | None:
     return inode if inode is not None and inode.kind == 0o040000 else None
 
 
-def _entries(leaves: Pages, records: Records, directory: Inode | None, of_state: dict[int, Page]) -> dict[int, bytes]:
+def _entries(records: Records, directory: Inode | None, of_state: dict[int, Page]) -> dict[int, bytes]:
     """Key -> value of the entries in pages that changed."""
     if directory is None:
         return {}
     root = directory.root
-    found = [root] if not root.level else list(leaves.claim(records, root, of_state))
+    found = [of_state.pop(key) for key in hanging(records, root, of_state)] if root.level else [root]
     return {key: value for page in found for key, value in zip(page.keys, page.values, strict=True)}
 
 
@@ -118,7 +116,5 @@ class Contents:
             return True
         if not new.root.level or self._leaves.is_empty:
             return False
-        leaves = self._leaves
-        return any(True for _ in leaves.claim(self._after, new.root, leaves.after)) or any(
-            True for _ in leaves.claim(self._after.before, old.root, leaves.before)
-        )
+        after, leaves = self._after, self._leaves
+        return bool(hanging(after, new.root, leaves.after) or hanging(after.before, old.root, leaves.before))
