@@ -4,7 +4,7 @@ Standard library only. Start with `open`; every error is an `OurDBError` or an `
 """
 
 from ourdb import errors
-from ourdb.backup import BackupResult, backup_verify
+from ourdb.backup import Backup, BackupResult, backup_verify
 from ourdb.batch import Batch
 from ourdb.check import Finding, RepairReport, VerifyReport, repair, verify
 from ourdb.codecs import Codec, register_codec
@@ -31,11 +31,13 @@ from ourdb.leases import ReaderInfo
 from ourdb.manifest import Retention
 from ourdb.position import Change, Commit, Head, Pin, Position, Record, Version
 from ourdb.snapshot import SnapshotInfo
+from ourdb.staged import StagedStorage, install_manifest
 from ourdb.statistics import SegmentStats, Stats
 from ourdb.store import OurDB, open
 from ourdb.view import Snapshot, View
 
 __all__ = [
+    "Backup",
     "BackupResult",
     "Batch",
     "Change",
@@ -67,6 +69,7 @@ __all__ = [
     "SnapshotExistsError",
     "SnapshotInfo",
     "SnapshotNotFoundError",
+    "StagedStorage",
     "Stats",
     "StoreClosedError",
     "StoreFailedError",
@@ -76,6 +79,7 @@ __all__ = [
     "View",
     "backup_verify",
     "errors",
+    "install_manifest",
     "open",
     "register_codec",
     "repair",

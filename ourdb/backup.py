@@ -28,13 +28,14 @@ from ourdb.format import SEGMENT_HEADER, decode_segment_header
 from ourdb.iteration import live_slots
 from ourdb.leases import Lease, readers, take_lease
 from ourdb.logcheck import StoppedError
-from ourdb.manifest import NAME, TEMPORARY, Manifest, read, switch
+from ourdb.manifest import NAME, TEMPORARY, Manifest, encode, read
 from ourdb.opening import LOCK_NAME, check_directory, is_ours, take_lock
 from ourdb.position import Position
 from ourdb.progress import Progress
 from ourdb.recovery import load
 from ourdb.relocation import relocation_name
 from ourdb.segment import segment_name, segment_number
+from ourdb.staged import StagedStorage
 from ourdb.storage import DiskStorage, Storage
 from ourdb.view import KEY_END
 
@@ -100,25 +101,90 @@ def backup(db: Source, target: str, progress: Progress | None = None) -> BackupR
     CorruptionError
         The store, or what was copied, is damaged: the previous backup stays.
     """
-    uuid, source = db.uuid, db._storage
-    _check_place(source.path, target)
-    storage = DiskStorage(target)
-    _checked_target(storage, uuid)
-    if db.mode != "r":
-        db.sync()
-    storage.make_directory()
-    lock = take_lock(storage, 0.0)
-    try:
-        with closing(take_lease(source)) as lease:
-            for attempt in range(_TRIES):
-                try:
-                    return _Run(source, storage, _checked_target(storage, uuid), progress).run(lease)
-                except FileNotFoundError:  # a snapshot went, or nothing could be pinned: the store moved on
-                    if attempt == _TRIES - 1:
-                        raise
-            raise AssertionError("unreachable")
-    finally:
-        lock.close()
+    with closing(Backup(db, target)) as made:
+        for attempt in range(_TRIES):
+            try:
+                if made.copy(progress):
+                    made.switch()
+                    made.clean()
+                break
+            except FileNotFoundError:  # a snapshot went, or nothing could be pinned: the store moved on
+                if attempt == _TRIES - 1:
+                    raise
+                made.take_moment()
+        return made.result()
+
+
+class Backup:
+    """A backup in steps: for stores that make one whole, whose moments are to be taken, and whose copies are to take
+    effect, together. See `backup` for errors.
+
+    It holds the writer's lock of *target* and a lease of the store until `close`. Its moment is taken at once; of a
+    writer's handle it is what was committed before.
+
+    Attributes
+    ----------
+    position : Position
+        The newest commit in it.
+    """
+
+    position: Position
+
+    def __init__(self, db: Source, target: str) -> None:
+        self._uuid, self._source = db.uuid, db._storage
+        _check_place(self._source.path, target)
+        self._target = DiskStorage(target)
+        _checked_target(self._target, self._uuid)
+        if db.mode != "r":
+            db.sync()
+        self._target.make_directory()
+        self._lock = take_lock(self._target, 0.0)
+        try:
+            self._lease = take_lease(self._source)
+            try:
+                self.take_moment()
+            except BaseException:
+                self._lease.close()
+                raise
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def take_moment(self) -> None:
+        """Let the backup be of the newest durable commit; what was copied stays of use."""
+        self._run = _Run(self._source, self._target, _checked_target(self._target, self._uuid), self._lease)
+        self.position = self._run.position
+        self._finished = False
+
+    @property
+    def staged(self) -> StagedStorage:
+        """The target as it will be behind `switch`: to be looked at between `copy` and that."""
+        return StagedStorage(self._target, encode(self._run.new))
+
+    def copy(self, progress: Progress | None = None) -> bool:
+        """Copy what is new, and check all of it; False where *progress* stopped it. The target is as it was.
+
+        FileNotFoundError where the store moved on and nothing could be pinned: `take_moment`, and again.
+        """
+        return self._run.copy(progress)
+
+    def switch(self) -> None:
+        """The target is the new backup from now on; durable on return."""
+        self.staged.install()
+        self._finished = True
+
+    def clean(self) -> None:
+        """Remove what only older backups needed, after `switch`."""
+        self._run.clean()
+
+    def result(self) -> BackupResult:
+        """What was done so far."""
+        return self._run.result(self._finished)
+
+    def close(self) -> None:
+        """Give the lock and the lease back. Idempotent."""
+        self._lease.close()
+        self._lock.close()
 
 
 def backup_verify(path: str | os.PathLike[str], progress: Progress | None = None) -> check.VerifyReport:
@@ -165,28 +231,34 @@ def _check_leftovers(storage: Storage, uuid: bytes) -> None:
 class _Run:
     """One try at one backup."""
 
-    def __init__(self, source: Storage, target: Storage, old: Manifest | None, progress: Progress | None) -> None:
+    def __init__(self, source: Storage, target: Storage, old: Manifest | None, lease: Lease) -> None:
         self._source = source
         self._target = target
         self._old = old
-        self._copier = Copier(source, target, old, progress)
+        self._manifest, offset, self._sequence, hint = moment(source, lease)
+        self.position = Position(self._manifest.epoch_of(self._sequence), self._sequence)
+        self._check_goes_on(self._manifest, self.position)
+        self.new = plan(self._manifest, offset, self._sequence, hint)
+        self._copier = Copier(source, target, old)
 
-    def run(self, lease: Lease) -> BackupResult:
-        manifest, offset, sequence, hint = moment(self._source, lease)
-        position = Position(manifest.epoch_of(sequence), sequence)
-        self._check_goes_on(manifest, position)
-        new = plan(manifest, offset, sequence, hint)
-        copier = self._copier
-        finished = False
+    def copy(self, progress: Progress | None) -> bool:
+        self._copier.progress = progress
         try:
-            copier.copy(manifest, new)
-            self._check(new, sequence)
-            switch(self._target, new)  # the commit point
-            finished = True
-            self._clean(new, copier.copy_newest_generation(manifest, sequence))
+            self._copier.copy(self._manifest, self.new)
+            self._check(self.new, self._sequence)
         except StoppedError:
-            pass  # before the switch the previous backup stands, after it the new one
-        return BackupResult(position, copier.files, copier.bytes, copier.total, self._target.path, finished)
+            return False
+        return True
+
+    def clean(self) -> None:
+        try:
+            self._clean(self.new, self._copier.copy_newest_generation(self._manifest, self._sequence))
+        except StoppedError:
+            pass  # the new backup stands; the next run removes what is too much
+
+    def result(self, finished: bool) -> BackupResult:
+        copier = self._copier
+        return BackupResult(self.position, copier.files, copier.bytes, copier.total, self._target.path, finished)
 
     def _check_goes_on(self, manifest: Manifest, position: Position) -> None:
         if self._old is None or not self._old.log:

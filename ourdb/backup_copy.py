@@ -39,15 +39,17 @@ class Copier:
 
     Attributes
     ----------
+    progress : Callable, optional
+        Called with (phase, done, total, unit); False stops it.
     files, bytes, total : int
         How many files were written to, how many bytes, and the size of the whole backup.
     """
 
-    def __init__(self, source: Storage, target: Storage, old: Manifest | None, progress: Progress | None) -> None:
+    def __init__(self, source: Storage, target: Storage, old: Manifest | None) -> None:
         self._source = source
         self._target = target
         self._old_ends = {entry.number: entry.end or 0 for entry in old.segments} if old else {}
-        self._progress = progress
+        self.progress: Progress | None = None
         self.files = self.bytes = self._done = self.total = 0
 
     def copy(self, manifest: Manifest, new: Manifest) -> None:
@@ -198,5 +200,5 @@ class Copier:
 
     def go_on(self, phase: str, done: int, total: int, unit: str) -> None:
         """Tell the progress callable. StoppedError where it asks to stop."""
-        if not go_on(self._progress, phase, done, total, unit):
+        if not go_on(self.progress, phase, done, total, unit):
             raise StoppedError

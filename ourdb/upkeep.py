@@ -115,6 +115,10 @@ class Upkeep(Reading):
         """
         return backups.backup(self, os.fsdecode(target), progress)
 
+    def prepare_backup(self, target: str | os.PathLike[str]) -> backups.Backup:
+        """`backup` in steps, of this moment: for stores that are to be copied together. To be closed."""
+        return backups.Backup(self, os.fsdecode(target))
+
     def dump(self, file: BinaryIO, progress: Progress | None = None) -> int:
         """Write every key and value to *file* as a checksummed stream; how many records."""
         with self.view() as view:

@@ -10,6 +10,7 @@ except ModuleNotFoundError as _error:
 
 from vfsdb import errors
 from vfsdb.api import memory, open
+from vfsdb.backups.running import BackupResult, backup
 from vfsdb.compacting import compact
 from vfsdb.database import Retention
 from vfsdb.errors import (
@@ -45,6 +46,7 @@ __all__ = [
     "NOW",
     "OWNER",
     "VFS",
+    "BackupResult",
     "Caller",
     "Change",
     "ChangeKind",
@@ -69,6 +71,7 @@ __all__ = [
     "VFSError",
     "VPath",
     "Watch",
+    "backup",
     "compact",
     "errors",
     "memory",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ourdb import OurDB
+import errno
+
+from ourdb import Backup, InvalidArgumentError, OurDB
 from vfsdb.database import Compacted, Progress, Usage
+from vfsdb.errors import os_error
 from vfsdb.stores.ourdb_versions import vfsdb_errors
 
 
@@ -18,6 +21,14 @@ class OurdbSpace:
         with vfsdb_errors(self.path):
             stats = self._db.stats()
         return Usage(stats.total_bytes, stats.reclaimable_bytes)
+
+    def prepare_backup(self, target: str) -> Backup:
+        """A backup of this store in steps, of this moment; see `ourdb_backup`. EINVAL where it cannot be had there."""
+        with vfsdb_errors(self.path):
+            try:
+                return self._db.prepare_backup(target)
+            except InvalidArgumentError as error:
+                raise os_error(errno.EINVAL, target, reason=str(error)) from error
 
     def compact(self, progress: Progress | None = None) -> Compacted:
         """See `vfsdb.database.Compactable`."""

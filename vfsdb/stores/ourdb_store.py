@@ -13,6 +13,7 @@ import ourdb
 from ourdb import OurDB
 from vfsdb.database import LimitExceeded, Retention, Stores
 from vfsdb.errors import FormatError, PartnerError, os_error
+from vfsdb.stores import ourdb_switch
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
 from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
 from vfsdb.stores.ourdb_order import Order
@@ -90,6 +91,8 @@ def open_stores(
         Nothing was changed.
     """
     metadata_place, data_place = _places(path, metadata_dir, data_dir, storages)
+    if path is not None:
+        metadata_place, data_place = _switched(os.path.dirname(metadata_place.path), mode, metadata_place, data_place)
     name = os.fspath(path) if path is not None else metadata_place.path
     _check_present(metadata_place, data_place, mode, path, name)
     common: dict[str, Any] = {"verify": verify}
@@ -134,6 +137,18 @@ def _places(path: Any, metadata_dir: Any, data_dir: Any, storages: Any) -> tuple
         if found[0] != found[1]:
             return _Place(found[0], None), _Place(found[1], None)
     raise os_error(errno.EINVAL, reason="give the filesystem's path, or its two directories, which differ")
+
+
+def _switched(root: str, mode: Mode, metadata: _Place, data: _Place) -> tuple[_Place, _Place]:
+    """The two places, as a switch that was announced and then interrupted left them."""
+    names = (METADATA, DATA)
+    if mode != "r":
+        ourdb_switch.finish(root, names)
+        return metadata, data
+    staged = ourdb_switch.staged(root, names)
+    if staged is None:
+        return metadata, data
+    return _Place(metadata.path, staged[0]), _Place(data.path, staged[1])
 
 
 def _check_present(metadata: _Place, data: _Place, mode: Mode, path: Any, name: str) -> None:

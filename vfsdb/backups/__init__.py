@@ -1,0 +1,1 @@
+"""Hot, incremental, verified backups of a whole filesystem."""
