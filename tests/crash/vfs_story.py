@@ -31,7 +31,7 @@ from vfsdb.mkfs import make_filesystem
 from vfsdb.records import SUPERBLOCK_KEY
 from vfsdb.stores.ourdb_store import open_stores
 
-KINDS = ("create", "rename", "overwrite", "unlink", "truncate", "transactions", "mixed", "reopen")
+KINDS = ("create", "rename", "overwrite", "unlink", "truncate", "transactions", "mixed", "reopen", "clones")
 SCRATCH = b"scratch"  # checkers make and remove it; the story never does
 SIZES = (0, 10, 64, 65, 700, 4096, 5000, 9000, 20000)
 OFFSETS = (0, 0, 30, 100, 4000, 4096, 8192, 12000, 30000)
@@ -46,6 +46,20 @@ WEIGHTS = {
     "transactions": {"transaction": 4, "write_file": 1, "open": 1, "write": 2},
     "mixed": {},
     "reopen": {},
+    "clones": {
+        "mkdir": 1,
+        "write_file": 3,
+        "clone": 5,
+        "open": 4,
+        "copy": 4,
+        "write": 4,
+        "close": 1,
+        "truncate": 2,
+        "punch": 2,
+        "unlink": 3,
+        "link": 1,
+        "cloning_transaction": 2,
+    },
 }
 ALL = {
     "mkdir": 2,
@@ -76,6 +90,7 @@ INSIDE = {
     "truncate": 2,
     "savepoint": 1,
 }
+INSIDE_CLONES = {**INSIDE, "clone": 4, "copy": 3}
 
 Operation = tuple[Any, ...]
 Contents = dict[bytes, tuple[Any, ...]]
@@ -179,6 +194,14 @@ class Tree:
     def _link(self, source: Path, target: Path) -> None:
         self._put(target, self.node(source))
 
+    def _clone(self, source: Path, target: Path) -> None:
+        self._put(target, copy.deepcopy(self.node(source)))
+
+    def _copy(self, source: int, here: int, target: int, there: int, length: int) -> None:
+        data = bytes(self.slots[source].data[here : here + length])
+        if data:
+            _put_bytes(self.slots[target].data, there, data)
+
     def _unlink(self, path: Path) -> None:
         del self.node(path[:-1]).entries[path[-1]]
 
@@ -213,7 +236,7 @@ class Tree:
         if before is not None:
             self.root, self.slots = before
 
-    _savepoint = _transaction
+    _savepoint = _cloning_transaction = _transaction
 
 
 def _put_bytes(data: bytearray, offset: int, new: bytes) -> None:
@@ -325,6 +348,23 @@ def _draw_link(tree: Tree, name: str, number: int, chance: random.Random) -> Ope
     return (name, source, target) if source and target else None
 
 
+def _draw_clone(tree: Tree, name: str, number: int, chance: random.Random) -> Operation | None:
+    source, target = _existing(tree, chance, "file", "file", "directory", "link"), _place(tree, chance, 4)
+    if not source or not target or target[: len(source)] == source or len(tree.paths("file")) > 60:
+        return None
+    return name, source, target
+
+
+def _draw_copy(tree: Tree, name: str, number: int, chance: random.Random) -> Operation | None:
+    if not tree.slots:
+        return None
+    source, target = chance.choice(sorted(tree.slots)), chance.choice(sorted(tree.slots))
+    here, there, length = chance.choice(OFFSETS), chance.choice(OFFSETS), chance.choice(SIZES[1:])
+    if tree.slots[source] is tree.slots[target] and abs(here - there) < length:
+        return None
+    return name, source, here, target, there, length
+
+
 def _draw_unlink(tree: Tree, name: str, number: int, chance: random.Random) -> Operation | None:
     path = _existing(tree, chance, "file", "file", "link")
     return path and (name, path)
@@ -361,8 +401,9 @@ def _draw_transaction(tree: Tree, name: str, number: int, chance: random.Random)
     trial = copy.deepcopy(tree)
     succeeds = chance.random() < 0.75
     operations = []
+    allowed = INSIDE_CLONES if name == "cloning_transaction" else INSIDE
     for _ in range(chance.randint(1, 5)):
-        weights = {key: weight for key, weight in INSIDE.items() if name == "transaction" or key != "savepoint"}
+        weights = {key: weight for key, weight in allowed.items() if name != "savepoint" or key != "savepoint"}
         operations.append(_drawn(trial, weights, number, chance))
         trial.apply(operations[-1])
     return name, operations, succeeds
@@ -376,6 +417,8 @@ _DRAWERS = {
     "setxattr": _draw_setxattr,
     "rename": _draw_rename,
     "link": _draw_link,
+    "clone": _draw_clone,
+    "copy": _draw_copy,
     "unlink": _draw_unlink,
     "rmdir": _draw_rmdir,
     "open": _draw_open,
@@ -385,6 +428,7 @@ _DRAWERS = {
     "reserve": _draw_on_slot,
     "truncate": _draw_truncate,
     "transaction": _draw_transaction,
+    "cloning_transaction": _draw_transaction,
     "savepoint": _draw_transaction,
 }
 
@@ -485,6 +529,16 @@ class Session:
     def _link(self, source: Path, target: Path) -> None:
         self.fs.link(find(self.fs, source), *self._place(target))
 
+    def _clone(self, source: Path, target: Path) -> None:
+        self.fs.clone(find(self.fs, source), *self._place(target))
+
+    def _copy(self, source: int, here: int, target: int, there: int, length: int) -> None:
+        done = 0
+        while count := self.fs.copy_file_range(
+            self.slots[source], here + done, self.slots[target], there + done, length - done
+        ):
+            done += count
+
     def _unlink(self, path: Path) -> None:
         self.fs.unlink(*self._place(path))
 
@@ -520,7 +574,7 @@ class Session:
             if succeeds:
                 raise
 
-    _savepoint = _transaction
+    _savepoint = _cloning_transaction = _transaction
 
 
 _KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
