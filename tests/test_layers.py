@@ -91,7 +91,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"feed.entries"},
         {"feed.deriving"},
         {"feed.following"},
-        {"treeclone"},
+        {"treeclone", "usage"},
         {"core"},
         {"host_calls", "host_credentials", "host_inodes"},
         {"host_locks", "host_state"},

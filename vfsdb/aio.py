@@ -128,6 +128,7 @@ class AsyncVFS:
     move = _awaited(VFS.move)
     rmtree = _awaited(VFS.rmtree)
     du = _awaited(VFS.du)
+    space = _awaited(VFS.space)
     import_tree = _awaited(VFS.import_tree)
     export_tree = _awaited(VFS.export_tree)
     import_tar = _awaited(VFS.import_tar)

@@ -1,4 +1,4 @@
-"""Commands on the store itself: mkfs, compact, info, dump-record."""
+"""Commands on the store itself: mkfs, stats, compact, info, dump-record."""
 
 from __future__ import annotations
 
@@ -39,6 +39,37 @@ def run_mkfs(context: Context, arguments: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+_WORDS = {
+    "live": "named now",
+    "pinned": "kept for snapshots, readers and the retention rule",
+    "dead": "seen by nobody",
+    "reclaimable": "of the dead: what compact gives back at least",
+}
+
+
+def run_stats(context: Context, arguments: argparse.Namespace) -> int:
+    """Show what takes the space of both stores: live, pinned, dead, reclaimable."""
+    found = context.vfs.space()
+    stores = {"metadata": found.metadata, "blocks": found.blocks, "total": found.total}
+    fields: dict[str, Any] = {
+        name: {f"{kind}_bytes": size for kind, size in store._asdict().items()} for name, store in stores.items()
+    }
+    counts = {"inodes": found.inodes, "blocks": found.block_count, "pending_blocks": found.pending_blocks}
+    fields["counts"] = counts
+
+    def lines() -> Iterator[str]:
+        yield f"{'':<12}" + "".join(f"{name:>16}" for name in stores)
+        for kind in found.total._fields:
+            sizes = [getattr(store, kind) for store in stores.values()]
+            shown = [short_size(size) if arguments.human else f"{-(-size // 1024):,} KiB" for size in sizes]
+            yield f"{kind:<12}" + "".join(f"{size:>16}" for size in shown) + f"  {_WORDS.get(kind, 'on disk')}"
+        for name, count in counts.items():
+            yield f"{name.replace('_', ' '):<28}{count:>16,}"
+
+    context.output.result(fields, lines())
+    return ExitCode.OK
+
+
 def run_compact(context: Context, arguments: argparse.Namespace) -> int:
     """Give the space of what was removed and overwritten back; ctrl-C stops it, and nothing is lost."""
     filesystem = context.vfs.filesystem
@@ -47,7 +78,7 @@ def run_compact(context: Context, arguments: argparse.Namespace) -> int:
         reason = f"{who} has it open and compacts it by itself; end it first"
         raise os_error(errno.EBUSY, context.store, reason=reason)
     with context.output.stoppable() as bar:
-        done = compact(context.vfs, bar)
+        done = compact(context.vfs, bar, fold=not arguments.no_fold)
     words = f"{short_size(done.bytes_before)} -> {short_size(done.bytes_after)}"
     freed = short_size(max(0, done.bytes_before - done.bytes_after))
     rest = "" if done.finished else "; not finished, run it again to go on"

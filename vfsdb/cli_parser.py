@@ -378,7 +378,10 @@ def _add_store(verbs: Verbs, in_shell: bool) -> None:
         inline = "files of at most so many bytes lie in their inode record"
         mkfs.add_argument("--inline-max", metavar="SIZE", default=str(INLINE_MAX), help=inline)
         mkfs.add_argument("--label", metavar="TEXT", default="", help="a name for people")
-    verbs.add("compact", module.run_compact, "serving")
+    stats = verbs.add("stats", module.run_stats, "reading")
+    _flags(stats, ("-h --human-readable", "human", "sizes as 1.5K, 12M"))
+    compact = verbs.add("compact", module.run_compact, "serving")
+    _flags(compact, ("--no-fold", "no_fold", "do not look for blocks that are partly dead: faster"))
     verbs.add("info", module.run_info, "store")
     dump = verbs.add("dump-record", module.run_dump_record, "store")
     dump.add_argument("record", metavar="RECORD", help="key of a metadata record, or a path")

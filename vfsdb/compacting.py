@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final, NamedTuple
 
+from vfsdb import codecs, extents, layers
 from vfsdb.core import InodeFileSystem
 from vfsdb.database import Compactable, Compacted, Progress
 from vfsdb.errors import os_error
+from vfsdb.extents import Patched
 from vfsdb.posix import VFS
+from vfsdb.records import FILE, Inode
+from vfsdb.transaction import Transaction
+
+_RECORDS: Final = 512  # read at once
 
 
-def compact(vfs: VFS, progress: Progress | None = None) -> Compacted:
-    """Sync, delete the blocks that nobody names any more, and compact both stores while readers and writers go on.
+class _Candidate(NamedTuple):
+    """A file that may have blocks worth folding."""
+
+    ino: int
+    generation: int
+
+
+def compact(vfs: VFS, progress: Progress | None = None, *, fold: bool = True) -> Compacted:
+    """Give back what nobody sees any more, and compact both stores, while readers and writers go on.
+
+    Syncs; takes away inodes that lost their names; stores again, as whole blocks, those of which a third is dead
+    (*fold*); deletes the blocks that nobody names any more; then compacts the stores. Each step is many small ones,
+    between which writers come in.
 
     Parameters
     ----------
@@ -19,6 +39,8 @@ def compact(vfs: VFS, progress: Progress | None = None) -> Compacted:
         Opened for writing in this process.
     progress : callable, optional
         Called with (phase, done, total, unit); returning False stops it, with nothing lost.
+    fold : bool
+        Look for such blocks, too: every record of the metadata is read for it. Files that share blocks are left alone.
 
     Raises
     ------
@@ -30,12 +52,16 @@ def compact(vfs: VFS, progress: Progress | None = None) -> Compacted:
         raise os_error(errno.EROFS, reason="compaction writes; open the filesystem for writing")
     if not isinstance(filesystem, InodeFileSystem):
         raise os_error(errno.EOPNOTSUPP, reason=f"{filesystem!r} has no stores of its own here")
+    stores = filesystem.committed.stores
+    usable = [store for store in (stores.blocks, stores.metadata) if isinstance(store, Compactable)]
+    if len(usable) < 2:
+        raise os_error(errno.EOPNOTSUPP, reason="its engine has nothing to compact")
+    filesystem.syncfs()
+    filesystem.reap()
+    finished = not fold or _fold_all(filesystem, progress)
     filesystem.syncfs()
     before = after = 0
-    finished = True
-    for store in (filesystem.committed.stores.blocks, filesystem.committed.stores.metadata):
-        if not isinstance(store, Compactable):
-            raise os_error(errno.EOPNOTSUPP, reason="its engine has nothing to compact")
+    for store in usable:
         done = store.compact(progress) if finished else None
         if done is None:  # stopped
             usage = store.usage()
@@ -44,3 +70,42 @@ def compact(vfs: VFS, progress: Progress | None = None) -> Compacted:
         after += done.bytes_after
         finished = finished and done.finished
     return Compacted(before, after, finished)
+
+
+def _fold_all(filesystem: InodeFileSystem, progress: Progress | None) -> bool:
+    """Fold what is worth it; False where *progress* stopped it."""
+    done, total = 0, filesystem.committed.counters.inodes
+    for candidates in _files(filesystem):
+        if progress is not None and progress("fold", min(done, total), total, "records") is False:
+            return False
+        done += _RECORDS
+        for ino, generation in candidates:
+            start = -1
+            while start:
+                start = filesystem.fold(ino, generation, max(start, 0))
+    return True
+
+
+def _files(filesystem: InodeFileSystem) -> Iterator[list[_Candidate]]:
+    """The files with blocks worth folding, of one batch of records after another."""
+    view = filesystem.committed.view()
+    try:
+        reader, store = view.reader(), view.stores.metadata
+        keys = store.view().keys()
+        while chosen := list(islice(keys, _RECORDS)):
+            yield [
+                _Candidate(key, inode.generation)
+                for key, (_, data) in store.get_many(chosen).items()
+                if data[1] == FILE and _has_waste(reader, inode := codecs.decode_inode(data, key))
+            ]
+    finally:
+        view.close()
+
+
+def _has_waste(reader: Transaction, inode: Inode) -> bool:
+    if inode.shared or inode.inline is not None or not inode.root.keys:
+        return False
+    return any(
+        type(entry) is Patched and layers.is_wasteful_to_keep(entry.layers)
+        for entry in extents.overlapping(reader, inode, 0, extents.INDEX_END)
+    )

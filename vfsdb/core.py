@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from typing import Final, TypeVar
 
-from vfsdb import access, acl, attributes, collecting, directories, links, orphans, space, xattrs
+from vfsdb import access, acl, attributes, collecting, directories, flushing, layers, links, orphans, usage, xattrs
+from vfsdb import space as spaces
 from vfsdb.caches import Caches
 from vfsdb.commits import Commits
 from vfsdb.committed import Committed
@@ -41,6 +42,7 @@ from vfsdb.interface import (
     Revision,
     SetAttr,
     Snapshot,
+    Space,
     Stat,
     StatFS,
     When,
@@ -62,6 +64,7 @@ _FILE: Final = stat_bits.S_IFREG
 _DEVICES: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK)
 _NODES: Final = (*_DEVICES, stat_bits.S_IFIFO, stat_bits.S_IFSOCK, _FILE)
 _REAP_AT: Final = 64
+_FOLD_BLOCKS: Final = 32  # in one commit
 _DEVICE_MAX: Final = (1 << 63) - 1
 
 
@@ -593,9 +596,31 @@ class InodeFileSystem(FileSystem):
     def statfs(self, ino: int = ROOT) -> StatFS:
         def operation(ws: Transaction) -> StatFS:
             ws.inode(ino)
-            return space.statfs(ws, self.committed, self.read_only)
+            return spaces.statfs(ws, self.committed, self.read_only)
 
         return self._read(operation, ino)
+
+    def space(self) -> Space:
+        return self._read(lambda ws: usage.space(ws, self.committed))
+
+    def reap(self) -> None:
+        """Take away inodes without a name that nobody has open any more."""
+        with self.commits.lock:
+            if not self.commits.inside:
+                self._reap_all()
+
+    def fold(self, ino: int, generation: int, start: int) -> int:
+        """Store some patched blocks of a file as whole ones, where that saves space; where to go on, 0: nowhere.
+
+        Nothing happens to another file that has got the number meanwhile, or to one that shares blocks.
+        """
+
+        def operation(ws: Transaction) -> int:
+            if not ws.exists(ino) or (inode := ws.inode(ino)).generation != generation or inode.shared:
+                return 0
+            return flushing.fold(ws, ino, start, _FOLD_BLOCKS, layers.is_wasteful_to_keep)
+
+        return self._change(operation)
 
     def syncfs(self) -> None:
         if self.read_only:

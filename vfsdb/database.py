@@ -211,10 +211,12 @@ class StaleBlockError(EngineError):
 
 
 class Usage(NamedTuple):
-    """Bytes of a store on disk, and how many of them a compaction gives back at least."""
+    """Bytes of a store on disk: what compaction gives back at least, newest values, older ones that are kept."""
 
     total_bytes: int
     reclaimable_bytes: int
+    live_bytes: int = 0
+    kept_bytes: int = 0
 
 
 class Compacted(NamedTuple):

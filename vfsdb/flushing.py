@@ -5,11 +5,15 @@ A failure in the middle leaves the buffer as it was; the write set is then to be
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import islice
+
 from vfsdb import content, extents, layers, pages
 from vfsdb.blockwriter import BlockWriter
 from vfsdb.buffers import Buffer
 from vfsdb.extents import INDEX_END, Patched
 from vfsdb.interface import FILE_BYTES_MAX
+from vfsdb.layers import Layer
 from vfsdb.writeset import WriteSet
 
 
@@ -117,19 +121,27 @@ def _drop_map(write_set: WriteSet, ino: int) -> None:
     inode.blocks = inode.block_bytes = inode.reserved_bytes = inode.shared = 0
 
 
-def fold(write_set: WriteSet, ino: int) -> None:
-    """Store each patched block again as one layer: a whole block where none of its pages is a hole.
+def fold(
+    write_set: WriteSet,
+    ino: int,
+    start: int = 0,
+    count: int = INDEX_END,
+    is_worth_it: Callable[[Sequence[Layer]], bool] = layers.has_waste,
+) -> int:
+    """Store patched blocks from *start* on again as one layer each: a whole block where none of its pages is a hole.
 
-    Cost: the patched blocks are read and put. Meant for files whose many small changes are over.
+    At most *count* blocks, those whose layers *is_worth_it* says; where to go on then, 0: there are no more. Cost:
+    these blocks are read and put. Meant for files whose many small changes are over.
     """
-    inode = write_set.inode(ino)
-    patched = [
+    worth = (
         entry.block
-        for entry in extents.overlapping(write_set, inode, 0, INDEX_END)
-        if type(entry) is Patched and (len(entry.layers) > 1 or entry.layers[0].stored != entry.layers[0].shown)
-    ]
+        for entry in extents.overlapping(write_set, write_set.inode(ino), start, INDEX_END)
+        if type(entry) is Patched and is_worth_it(entry.layers)
+    )
+    patched = list(islice(worth, count))
     if patched:
         writer = BlockWriter(write_set, ino)
         for index in patched:
             writer.revise(index, 0, (), whole=True)
         writer.finish()
+    return patched[-1] + 1 if len(patched) == count else 0

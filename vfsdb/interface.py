@@ -129,6 +129,27 @@ class StatFS(NamedTuple):
     flags: int = 0  # ST_RDONLY where writes are refused
 
 
+class StoreSpace(NamedTuple):
+    """Bytes of one store on disk: *total* is *live* + *pinned* + *dead*. All 0 where its engine cannot tell."""
+
+    total: int
+    live: int  # what the filesystem names now; each shared block once
+    pinned: int  # what a snapshot, a view, a reader or the retention rule may still see
+    dead: int  # nobody sees it, and what the store itself needs
+    reclaimable: int  # of the dead: what a compaction gives back at least
+
+
+class Space(NamedTuple):
+    """How much space a filesystem takes, and why."""
+
+    metadata: StoreSpace
+    blocks: StoreSpace
+    total: StoreSpace
+    inodes: int
+    block_count: int  # blocks that files name
+    pending_blocks: int  # blocks that were freed, pinned or not, and are still stored
+
+
 @dataclass(frozen=True, slots=True)
 class SetAttr:
     """What `FileSystem.setattr` changes: what is None stays. Times take `NOW`."""
@@ -455,6 +476,10 @@ class FileSystem:
     def statfs(self, ino: int = ROOT) -> StatFS:
         """Space and inodes."""
         raise _unsupported("statfs")
+
+    def space(self) -> Space:
+        """How much space the stores take on disk, and why. Cost: in proportion to the freed blocks still stored."""
+        raise _unsupported("account of its space")
 
     def syncfs(self) -> None:
         """Durable on return: every operation so far."""

@@ -15,6 +15,7 @@ from vfsdb.writeset import WriteSet
 
 PATCH_BYTES_MIN: Final = 4096
 PATCH_PAGES_MAX: Final = 32
+_LAYERS_MANY: Final = 8
 ALL_PAGES: Final = (1 << PATCH_PAGES_MAX) - 1
 
 
@@ -74,6 +75,17 @@ def wasteful(layers: Sequence[Layer], more: int = 0) -> bool:
     """Whether more than twice the pages that show are stored; *more* are about to be added."""
     stored = sum([layer.stored.bit_count() for layer in layers]) + more
     return stored > 2 * (shown(layers).bit_count() + more)
+
+
+def has_waste(layers: Sequence[Layer]) -> bool:
+    """Whether there is more than one layer, or pages are stored that do not show."""
+    return len(layers) > 1 or any(layer.stored != layer.shown for layer in layers)
+
+
+def is_wasteful_to_keep(layers: Sequence[Layer]) -> bool:
+    """Whether storing the block again gives back at least a third of what it stores, or spares many layers."""
+    stored = sum([layer.stored.bit_count() for layer in layers])
+    return len(layers) >= _LAYERS_MANY or 3 * (stored - shown(layers).bit_count()) >= stored
 
 
 def end(layers: Sequence[Layer], page: int) -> int:

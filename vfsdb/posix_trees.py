@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, overload
 
 from vfsdb.errors import os_error
-from vfsdb.interface import DirEntry, Stat
+from vfsdb.interface import DirEntry, Space, Stat
 from vfsdb.paths import AnyPath, BytesPath, StrPath, join, like
 from vfsdb.posix_attributes import Attributes
 from vfsdb.posix_base import is_answer, named, text
@@ -171,6 +171,13 @@ class Trees(Names, Attributes):
                     fs.unlink(ino, entry.name, caller)
                 except OSError as error:
                     report(self.unlink, below, _as(error, below))
+
+    def space(self) -> Space:
+        """What both stores take on disk, and why: live, pinned by snapshots and readers, dead, reclaimable; in bytes.
+
+        Cost: in proportion to the freed blocks that are still stored.
+        """
+        return self._fs.space()
 
     def du(self, path: AnyPath = "/") -> Usage:
         """What a file or tree holds; links are not followed. The first directory that cannot be read is raised."""

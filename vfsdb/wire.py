@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgpack
 
 from vfsdb.errors import os_error
-from vfsdb.interface import NOW, Caller, DirEntry, Lock, LockKind, SetAttr, Snapshot, Stat, StatFS
+from vfsdb.interface import NOW, Caller, DirEntry, Lock, LockKind, SetAttr, Snapshot, Space, Stat, StatFS, StoreSpace
 
 VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 80 << 20
@@ -126,6 +126,7 @@ OPERATIONS: Final[dict[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(("listxattr", "list_names"), list),
     "getlk": _lock,
     "statfs": lambda fields: StatFS(*fields),
+    "space": lambda rows: Space(StoreSpace(*rows[0]), StoreSpace(*rows[1]), StoreSpace(*rows[2]), *rows[3:]),
     "snapshots": lambda rows: [Snapshot(*row) for row in rows],
     **dict.fromkeys(
         (

@@ -104,7 +104,7 @@ def test_open_quote_is_refused(line: str) -> None:
     ("word", "before", "found"),
     [
         ("mk", "", ["mkdir "]),
-        ("c", "", ["cat ", "cd ", "chmod ", "chown ", "compact ", "cp "]),
+        ("c", "", ["cat ", "cd ", "chmod ", "chown ", "clone ", "compact ", "cp "]),
         ("s", "ls ", ["src/"]),
         ("src/", "ls ", ["src/a\\ b ", "src/one.py ", "src/two.py "]),
         ("/src/o", "cat x ", ["/src/one.py "]),

@@ -20,7 +20,7 @@ class OurdbSpace:
         """See `vfsdb.database.Compactable`."""
         with vfsdb_errors(self.path):
             stats = self._db.stats()
-        return Usage(stats.total_bytes, stats.reclaimable_bytes)
+        return Usage(stats.total_bytes, stats.reclaimable_bytes, stats.live_bytes, stats.history_bytes)
 
     def prepare_backup(self, target: str) -> Backup:
         """A backup of this store in steps, of this moment; see `ourdb_backup`. EINVAL where it cannot be had there."""
