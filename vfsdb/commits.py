@@ -378,8 +378,12 @@ class Commits:
                 yield
                 self._end()
             except BaseException:
-                if len(self.levels) > depth:
-                    self._roll_back()
+                try:
+                    while len(self.levels) > depth:
+                        self._roll_back()
+                finally:  # what breaks that off (an interrupt) is raised when it is done nevertheless
+                    while len(self.levels) > depth:
+                        self._roll_back()
                 raise
             outermost = not depth
             syncs, self._syncs = self._syncs and outermost, self._syncs and not outermost
@@ -415,12 +419,14 @@ class Commits:
             self.levels.append(_Level(Transaction(self.committed)))
 
     def _roll_back(self) -> None:
+        """Take back the innermost level. Broken off before its end it can be done again."""
         for ino in list(self.buffers):  # while the level stands, for nobody else may see them
             self._drop(ino)
-        self._abort(self.levels.pop())
+        self._abort(self.levels[-1])
         self._after([], True)  # a path that was walked meanwhile may lead to what is not there now
-        if self.levels and self.levels[-1].transaction.raises_epoch:
+        if len(self.levels) > 1 and self.levels[-2].transaction.raises_epoch:
             self.on_unsettled()
+        self.levels.pop()
 
     def _end(self) -> None:
         level = self.levels[-1]

@@ -197,9 +197,9 @@ class Files:
         return opened
 
     def _close_all(self, handles: list[int], remembered: list[int]) -> None:
-        """The transaction that opened *handles* and looked up *remembered* was rolled back."""
-        for ino in remembered:
-            self.handles.forget(ino, 1)
+        """The transaction that opened *handles* and looked up *remembered* was rolled back; the list is used up."""
+        while remembered:
+            self.handles.forget(remembered.pop(), 1)
         for handle in handles:
             if self.handles.holds(handle):
                 opened = self.handles.remove(handle)

@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType, FrameType
 from typing import Any
 
@@ -115,8 +116,22 @@ class Filesystem:
             with self.fs.transaction():
                 self.fs.write_file(ROOT, b"two", b"2" * 5000)
 
+    def undone(self) -> None:
+        with suppress(Undo), self.fs.transaction():
+            self.fs.create(ROOT, b"one", 0o644, os.O_RDWR, remember=True)
+            self.fs.write(self.handle, b"inside" * 1000, 2000)
+            with self.fs.transaction():
+                self.fs.mkdir(ROOT, b"two")
+                self.fs.write_file(ROOT, b"old", b"3" * 5000)
+                self.fs.write(self.handle, b"deeper" * 1000, 1000)
+                raise Undo
 
-ACTIONS = ("create", "overwrite", "write", "release", "cut", "rename", "unlink", "sync", "transaction")
+
+class Undo(Exception):
+    """Leaves a transaction."""
+
+
+ACTIONS = ("create", "overwrite", "write", "release", "cut", "rename", "unlink", "sync", "transaction", "undone")
 
 
 @pytest.mark.parametrize("action", ACTIONS)
