@@ -75,7 +75,7 @@ class AutoCompactor:
             return False
         self._seen = now
         total, live = self._sizes()
-        return total - live > live + manifest.settings.segment_bytes + self._floor
+        return total - live > live + self._writer.segment_bytes + self._floor
 
     def _sizes(self) -> tuple[int, int]:
         """Total and live bytes of the sealed segments, as of the last checkpoint."""

@@ -1,7 +1,7 @@
 """Space set aside, so that commits that free space, closing and compaction go on where the disk is full.
 
 Half of it is for commits and the marks of a close, given out in small steps, as they need it; the other half is kept
-for compaction, which may take all. What was given out is set aside again when there is room.
+for compaction, which may take all. What was given out is set aside again before any other commit gets room.
 """
 
 from __future__ import annotations
@@ -17,39 +17,36 @@ _STEP_BYTES: Final = 64 << 10
 
 
 def make_reserve(storage: Storage, full_disk: FullDisk) -> bool:
-    """Have the whole space set aside; whether it is. Where there is little room that is noted."""
-    made = set_aside(storage)
-    if not made:
-        full_disk.note(
-            f"{storage.path}: no room to set {RESERVE_BYTES} bytes aside: should the disk be full, deletes and "
-            "compaction may be refused"
-        )
-    return made
+    """Have the whole space set aside; False where a part of it was given out, and there is no room to fill it up.
+
+    Where none was ever made, and there is little room, the store goes without; that is noted.
+    """
+    if RESERVE_NAME in storage.names() or storage.free_bytes() >= 2 * RESERVE_BYTES:
+        return set_aside(storage)
+    full_disk.note(
+        f"{storage.path}: no room to set {RESERVE_BYTES} bytes aside: should the disk be full, deletes and "
+        "compaction may be refused"
+    )
+    return True
 
 
 def set_aside(storage: Storage) -> bool:
-    """Have the whole space set aside, unless there is little room; whether it is."""
+    """Set aside what is missing of the whole space, as far as there is room; whether nothing is missing then."""
     there = RESERVE_NAME in storage.names()
-    file = storage.open(RESERVE_NAME, write=True) if there else None
+    file = storage.open(RESERVE_NAME, create=not there, write=True)
     try:
-        missing = RESERVE_BYTES - (file.size() if file is not None else 0)
-        if missing <= 0:
-            return True
-        if storage.free_bytes() < RESERVE_BYTES + missing:
-            return False
-        if file is None:
-            file = storage.open(RESERVE_NAME, create=True)
-        file.allocate(RESERVE_BYTES)
-        return True
+        size = file.size()
+        room = min(RESERVE_BYTES - size, max(storage.free_bytes(), 0))
+        wanted = size + (room if room == RESERVE_BYTES - size else room // _STEP_BYTES * _STEP_BYTES)
+        if wanted > size:
+            file.allocate(wanted)
+        return wanted >= RESERVE_BYTES
     except OSError as error:
-        if file is not None and not there:
-            storage.remove(RESERVE_NAME)
         if not is_full(error):
             raise
         return False
     finally:
-        if file is not None:
-            file.close()
+        file.close()
 
 
 def release_reserve(storage: Storage, full_disk: FullDisk, *, all_of_it: bool = True) -> bool:

@@ -73,7 +73,7 @@ class RollingLog(LogTail):
         header = SegmentHeader(
             0, index, number, self.uuid, manifest.epoch, self.sequence + 1, self.next_key, _time_ns()
         )
-        limit = segment_limit(manifest.settings.segment_bytes, index)
+        limit = segment_limit(self.segment_bytes, index)
         file = self._created(header, max(needed, SEGMENT_HEADER.size), min(GROW_MIN, limit))
         changed = manifest if manifest.version > self.manifest.version else manifest.next_version()
 

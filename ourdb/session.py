@@ -9,6 +9,7 @@ Invariants
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 
@@ -69,7 +70,9 @@ class LogSession(IndexedLog):
         self._set_limit()
 
     def _open_log(self, loaded: Loaded) -> None:
-        self.reserve_spent = not make_reserve(self.storage, self.full_disk)
+        self._fit_segments()
+        if not self.reserve_spent:  # else this begins again, with what was just taken out of it
+            self.reserve_spent = not make_reserve(self.storage, self.full_disk)
         if not loaded.number:
             self._create_active(self.manifest, self.manifest.segments)
         elif loaded.clean:
@@ -110,9 +113,11 @@ class LogSession(IndexedLog):
         """Make *size* bytes of allocated space at the tail: by a hint that is due, growth or a new segment."""
         if self._hint_is_due():
             self._with_reserve(self._periodic, freeing)
+        if self.reserve_spent and not freeing and self.tail + size > self._capacity:
+            self._put_reserve_first()
         hint_room = record_span(HINT_FIXED_BYTES + 12 * (self._unhinted() + size // RECORD_BYTES + 2)) + RECORD_BYTES
         assert self._active is not None
-        limit = segment_limit(self.manifest.settings.segment_bytes, self._active.index)
+        limit = segment_limit(self.segment_bytes, self._active.index)
         if self.tail + size + hint_room > limit and self.tail > SEGMENT_HEADER.size:
             needed = SEGMENT_HEADER.size + size + hint_room
             if needed > SEGMENT_BYTES_MAX:
@@ -139,8 +144,19 @@ class LogSession(IndexedLog):
             self.reserve_spent = True
             self._settle_if_needed()
 
+    def _put_reserve_first(self) -> None:
+        """Before a commit that frees nothing gets more room: ENOSPC unless the reserve can be made whole."""
+        self.refill_reserve()
+        if self.reserve_spent:
+            raise OSError(
+                errno.ENOSPC,
+                "the disk is full: the little room there is is for commits that free space and for compaction; "
+                "delete something, then compact",
+                self.storage.path,
+            )
+
     def refill_reserve(self) -> None:
-        """Set aside again what was taken out of the reserve, as soon as there is room. The lock must be held."""
+        """Set aside again what was taken out of the reserve, as far as there is room. The lock must be held."""
         if self.reserve_spent:
             try:
                 self.reserve_spent = not set_aside(self.storage)

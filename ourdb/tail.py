@@ -47,6 +47,7 @@ _WARM_BYTES = 512 << 10
 _ZEROS = bytes(_WARM_BYTES)
 _PIECE_BYTES = 64 << 10  # of the page cache, where what is stored is synced soon
 _SEGMENTS_A_DOUBLING = 8192
+_DISK_PARTS, _SEGMENT_LEAST = 32, 128 << 10
 _time_ns = time.time_ns
 BeforeDurable = Callable[[bytes], None]
 
@@ -109,6 +110,7 @@ class LogTail(ABC):
         "postponed",
         "reserve_spent",
         "reserved",
+        "segment_bytes",
         "set",
         "storage",
         "upkeep",
@@ -152,6 +154,7 @@ class LogTail(ABC):
         self._forked = False
         self.reserved: set[int] = set()  # table indexes of compaction outputs that are not listed yet
         settings = loaded.manifest.settings
+        self.segment_bytes = settings.segment_bytes  # of a small disk a part: see `_fit_segments`
         self._key_max = settings.key_max
         self._value_bytes_max = settings.value_bytes_max
         self._incremental = settings.incremental
@@ -187,6 +190,12 @@ class LogTail(ABC):
 
     def _note_tag(self, tag: bytes) -> None:
         self.last_tag = tag
+
+    def _fit_segments(self) -> None:
+        """Have segments of a small part of the disk at most, for compaction needs room for one when it is full."""
+        used = sum(entry.end or 0 for entry in self.manifest.segments)
+        part = (self.storage.free_bytes() + used) // _DISK_PARTS
+        self.segment_bytes = min(self.manifest.settings.segment_bytes, max(part, _SEGMENT_LEAST))
 
     @abstractmethod
     def _set_long(self, key: int | None, value: Any, codec: str | None) -> int:
@@ -290,7 +299,7 @@ class LogTail(ABC):
             return
         assert self._file is not None and self._active is not None
         step = min(max(self._capacity, GROW_MIN), _GROW_MAX)
-        limit = segment_limit(self.manifest.settings.segment_bytes, self._active.index)
+        limit = segment_limit(self.segment_bytes, self._active.index)
         capacity = max(end, min(self._capacity + step, max(limit, end)))
         capacity = self._allocated(-(-end // 4096) * 4096, -(-capacity // 4096) * 4096)
         self._map_active()

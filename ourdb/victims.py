@@ -32,14 +32,16 @@ class Victim:
         return self.entry.end - self.live_bytes - SEGMENT_HEADER.size
 
 
-def plan(manifest: Manifest, stats: tuple[SegmentStats, ...], min_dead_ratio: float) -> list[list[Victim]]:
-    """Which segments to compact, in groups that fill one output segment each. Pure.
+def plan(
+    manifest: Manifest, stats: tuple[SegmentStats, ...], min_dead_ratio: float, segment_bytes: int
+) -> list[list[Victim]]:
+    """Which segments to compact, in groups that fill one output segment of *segment_bytes* each. Pure.
 
     Most dead first, oldest first among equals (so deletions find what they deleted gone).
     """
     live = {segment.number: segment.live_bytes for segment in stats}
     sealed = [Victim(entry, live.get(entry.number, 0)) for entry in manifest.segments if entry.end is not None]
-    small_bytes = manifest.settings.segment_bytes // _SMALL_PART
+    small_bytes = segment_bytes // _SMALL_PART
     small = [victim for victim in sealed if (victim.entry.end or 0) < small_bytes]
     merge = {victim.entry.number for victim in small} if len(small) >= _SMALL_COUNT else set()
     chosen = [
@@ -49,7 +51,7 @@ def plan(manifest: Manifest, stats: tuple[SegmentStats, ...], min_dead_ratio: fl
         or (victim.dead_bytes > 0 and victim.dead_bytes >= min_dead_ratio * (victim.entry.end or 1))
     ]
     chosen.sort(key=lambda victim: (victim.live_bytes / (victim.entry.end or 1), victim.entry.first))
-    limit = segment_limit(manifest.settings.segment_bytes, len(manifest.segments))
+    limit = segment_limit(segment_bytes, len(manifest.segments))
     groups: list[list[Victim]] = []
     room = -1
     for victim in chosen:
@@ -100,4 +102,4 @@ def plan_now(writer: Writer, min_dead_ratio: float) -> tuple[list[list[Victim]],
     with writer.lock:
         stats = segment_stats(writer.manifest, writer.statistics(), writer.tail)
         manifest = writer.manifest
-    return plan(manifest, stats, min_dead_ratio), sum(segment.bytes for segment in stats)
+    return plan(manifest, stats, min_dead_ratio, writer.segment_bytes), sum(segment.bytes for segment in stats)

@@ -82,6 +82,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"transaction"},
         {"committed"},
         {"collecting"},
+        {"room"},
         {"commits", "past.moments", "space"},
         {"past.diff", "past.recalled", "past.snapshots"},
         {"past.revisions"},

@@ -43,6 +43,7 @@ def _collect(committed: Committed, pages_max: int) -> int:
     stores = committed.stores
     durable = stores.metadata.durable_version
     transaction = Transaction(committed)
+    transaction.frees = True
     runs = freelist.collect(transaction, durable, stores.metadata.pins(), pages_max)
     forgotten = max((run.death for run in runs), default=0)
     keys = _keys(runs)

@@ -23,15 +23,15 @@ from vfsdb.buffers import Buffer
 from vfsdb.collecting import Collector
 from vfsdb.committed import Committed
 from vfsdb.database import CommitUnknown, Conflict
-from vfsdb.errors import os_error
+from vfsdb.errors import is_full, os_error
 from vfsdb.interface import Event, Observer
+from vfsdb.room import Room
 from vfsdb.transaction import Transaction
 from vfsdb.writeset import NeedsSavepoint, WriteSet
 
 T = TypeVar("T")
 BUFFERED_BYTES_MAX: Final = 64 << 20
 _CONFLICTS_MAX: Final = 1000
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -74,6 +74,8 @@ class Commits:
         self.closed = False
         self.why_closed = "the filesystem was closed"
         self.collector = Collector(committed)
+        self._room = Room(committed)
+        self._cannot_flush = False  # the last attempt to flush the buffers found the disk full
         self._durable = durable
         self._inline_max = committed.superblock.inline_max
         self._after = after
@@ -223,9 +225,11 @@ class Commits:
             self._drop(ino)
 
     def _alone(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
-        with_buffers = True
+        with_buffers, looked = not (frees and self._cannot_flush), False
         for _ in range(_CONFLICTS_MAX):
             level = _Level(Transaction(self.committed))
+            if frees:
+                level.transaction.frees = True
             before, self._operation = self._operation, level
             try:
                 result = operation(level.transaction)
@@ -234,10 +238,17 @@ class Commits:
                 self._abort(level)
                 if isinstance(error, Conflict):
                     continue
-                if isinstance(error, OSError) and error.errno in _FULL and frees and with_buffers and self.buffers:
-                    with_buffers = False
-                    continue
-                raise
+                if not is_full(error):
+                    raise
+                if with_buffers and self.buffers:
+                    self._cannot_flush = True
+                    if frees:
+                        with_buffers = False
+                        continue
+                if looked or not self._room.make(frees):
+                    raise
+                looked = True
+                continue
             finally:
                 self._operation = before
             self.on_change()
@@ -267,6 +278,7 @@ class Commits:
 
         if transaction.changed:
             self.committed.commit(transaction, shown)
+            self._cannot_flush = self._cannot_flush and bool(self.buffers)
             self.collector.step()
             if self._observers:
                 self._told.append(transaction.events)
@@ -318,6 +330,13 @@ class Commits:
     def _mark_settled(self, ino: int) -> None:
         assert self._operation is not None, "an operation is running"
         self._operation.settled.add(ino)
+
+    def give_up_buffers(self) -> dict[int, int]:
+        """Forget what is buffered, and can be stored nowhere; inode -> bytes of it. The lock is held."""
+        lost = {ino: written.buffer.held_bytes for ino, written in self.buffers.items()}
+        for ino in lost:
+            self._drop(ino)
+        return lost
 
     def discard(self, ino: int) -> None:
         """The running operation overwrites all that is buffered of *ino*."""
@@ -377,13 +396,15 @@ class Commits:
                 self._begin()
                 yield
                 self._end()
-            except BaseException:
+            except BaseException as error:
                 try:
                     while len(self.levels) > depth:
                         self._roll_back()
                 finally:  # what breaks that off (an interrupt) is raised when it is done nevertheless
                     while len(self.levels) > depth:
                         self._roll_back()
+                if is_full(error) and not self.levels:
+                    self._room.make(frees=False)  # for the caller to run it again
                 raise
             outermost = not depth
             syncs, self._syncs = self._syncs and outermost, self._syncs and not outermost

@@ -10,7 +10,6 @@ another, and each starts from the counters that the one before left. Embedded en
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from typing import Final, TypeVar
 
 from vfsdb import codecs
 from vfsdb.database import CommitUnknown, Conflict, EngineError, MetadataView, StaleBlockError, Stores
-from vfsdb.errors import CorruptionError, VFSError
+from vfsdb.errors import CorruptionError, VFSError, is_full
 from vfsdb.opening import read_counters, read_superblock
 from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
 from vfsdb.state import ABSENT, CACHE_BYTES, State
@@ -30,7 +29,6 @@ from vfsdb.writeset import BlockRun
 T = TypeVar("T")
 _READS_MAX: Final = 100
 _VERSIONS_MAX: Final = 1 << 17
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Committed:
@@ -154,10 +152,15 @@ class Committed:
         puts[COUNTERS_KEY] = codecs.encode_counters(counters)
         self.state.publish(transaction.originals)
         try:
-            if self.concurrent:
-                version = self._store(puts, deletes, counters.needs, self._expected(transaction))
-            else:
-                version = self.stores.metadata.commit(puts, deletes, needs=counters.needs)
+            try:
+                if self.concurrent:
+                    version = self._store(puts, deletes, counters.needs, self._expected(transaction))
+                else:
+                    version = self.stores.metadata.commit(puts, deletes, needs=counters.needs)
+            except OSError as error:
+                if not (is_full(error) and self._frees(transaction, counters)):
+                    raise
+                version = self._store(puts, deletes, counters.needs, self._expected(transaction), freeing=True)
             with self.lock:
                 self.state.show(transaction.mine, puts)
                 self.counters = counters
@@ -173,6 +176,18 @@ class Committed:
             self._not_made(error)
             raise
         return version
+
+    def _frees(self, transaction: Transaction, counters: Counters) -> bool:
+        """Whether there is more room in the end once *transaction* is committed, with *counters*."""
+        before = self.counters
+        return transaction.frees or (
+            not transaction.put_runs
+            and (
+                counters.inodes < before.inodes
+                or counters.block_bytes < before.block_bytes
+                or counters.pending_blocks < before.pending_blocks
+            )
+        )
 
     @staticmethod
     def _encoded(transaction: Transaction) -> tuple[dict[int, bytes], list[int]]:
@@ -193,18 +208,27 @@ class Committed:
                 deletes.append(key)
         return puts, deletes
 
-    def _store(self, puts: dict[int, bytes], deletes: list[int], needs: int, expect: dict[int, int]) -> int:
-        """A commit beside others'. Conflict."""
+    def _store(
+        self,
+        puts: dict[int, bytes],
+        deletes: list[int],
+        needs: int,
+        expect: dict[int, int] | None,
+        freeing: bool = False,
+    ) -> int:
+        """A commit, where there are others' beside it. Conflict."""
         token = os.urandom(16)
         try:
-            return self.stores.metadata.commit(puts, deletes, needs=needs, expect=expect, token=token)
+            return self.stores.metadata.commit(puts, deletes, needs=needs, expect=expect, token=token, freeing=freeing)
         except CommitUnknown as error:
             version = self.stores.metadata.settle(token)
             if version is None:
                 raise Conflict(f"the commit did not happen: {error}; run it again") from error
             return version
 
-    def _expected(self, transaction: Transaction) -> dict[int, int]:
+    def _expected(self, transaction: Transaction) -> dict[int, int] | None:
+        if not self.concurrent:
+            return None
         keys = {COUNTERS_KEY, *transaction.mine, *(transaction.reads or ())}
         return {key: self._versions.get(key, 0) for key in keys}
 
@@ -224,7 +248,7 @@ class Committed:
         else:
             self.state.take_back()
             known = isinstance(error, EngineError) and not isinstance(error, CommitUnknown)
-            if not known and not (isinstance(error, OSError) and error.errno in _FULL):
+            if not known and not is_full(error):
                 self._failed = error
 
     def _learn(self) -> None:

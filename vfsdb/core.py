@@ -21,7 +21,7 @@ from vfsdb.caches import Caches
 from vfsdb.commits import Commits
 from vfsdb.committed import Committed
 from vfsdb.database import Feedable, MetadataStore, Retention
-from vfsdb.errors import os_error
+from vfsdb.errors import is_full, os_error
 from vfsdb.feed.following import Feed
 from vfsdb.feed.waking import Looking, Told, Waker
 from vfsdb.files import Files, checked_flags
@@ -65,6 +65,7 @@ _DEVICES: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK)
 _NODES: Final = (*_DEVICES, stat_bits.S_IFIFO, stat_bits.S_IFSOCK, _FILE)
 _REAP_AT: Final = 64
 _FOLD_BLOCKS: Final = 32  # in one commit
+_NAMES_TOLD: Final = 5  # of what a close could not keep
 _DEVICE_MAX: Final = (1 << 63) - 1
 
 
@@ -626,7 +627,16 @@ class InodeFileSystem(FileSystem):
         if self.read_only:
             return
         self.commits.sync()
-        self.collect()
+        self._collect_if_room()
+
+    def _collect_if_room(self) -> None:
+        """`collect`; on a full disk it may have to wait, and what was asked for is done already."""
+        try:
+            self.collect()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.commits.collector.postponed = error
 
     def collect(self) -> int:
         """Give blocks back that were freed durably and that nobody can still see; how many. Nothing is synced."""
@@ -824,13 +834,49 @@ class InodeFileSystem(FileSystem):
         self.caches.abandon(self.committed.lock)
 
     def _close_writer(self) -> None:
-        for handle in self.files.handles.handles():
-            self.files.release(handle)
-        self.commits.flush()
-        self._reap_all()
-        self.files.store_access_times()
-        self.commits.sync()
-        self.collect()
+        lost = self._flush_or_give_up()
+        try:
+            for handle in self.files.handles.handles():
+                self.files.release(handle)
+            self._reap_all()
+            self._store_access_times()
+            self.commits.sync()
+            self._collect_if_room()
+        finally:
+            if lost is not None:
+                raise lost
+
+    def _flush_or_give_up(self) -> OSError | None:
+        """Commit what is buffered; where the disk is full it is lost, and the error says what."""
+        try:
+            self.commits.flush()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            sizes = self.commits.give_up_buffers()
+            names = [self._name_of(ino) for ino in list(sizes)[:_NAMES_TOLD]] + ["…"] * (len(sizes) > _NAMES_TOLD)
+            lost = os_error(
+                errno.ENOSPC,
+                self.committed.stores.path,
+                reason=f"closed without {sum(sizes.values())} bytes that were written to {len(sizes)} files and never "
+                f"flushed: {', '.join(names)}; everything that was committed before is there",
+            )
+            lost.__cause__ = error
+            return lost
+        return None
+
+    def _name_of(self, ino: int) -> str:
+        try:
+            return os.fsdecode(self.path_of(ino))
+        except OSError:  # it has none any more
+            return f"inode {ino}"
+
+    def _store_access_times(self) -> None:
+        try:
+            self.files.store_access_times()
+        except OSError as error:
+            if not is_full(error):
+                raise  # else they are older than they might be, as after a crash
 
     # -- orphans -------------------------------------------------------------------------------------------
 

@@ -104,12 +104,14 @@ class MetadataStore(Protocol):
         needs: int = 0,
         expect: Mapping[int, int] | None = None,
         token: bytes = b"",
+        freeing: bool = False,
     ) -> int:
         """All of it or nothing; the new version, higher than any before. Survives a killed process on return.
 
         *needs*: version of the block store that these records name: they never become durable before it is, and
         recovery drops the first commit whose blocks did not arrive with all that follow it. *expect*: versions the keys
-        must still have, 0: absent; else `Conflict`. *token* (at most 32 bytes) settles `CommitUnknown`.
+        must still have, 0: absent; else `Conflict`. *token* (at most 32 bytes) settles `CommitUnknown`. *freeing*: it
+        makes space free in the end, so on a full disk it may have what an engine keeps for that.
         """
 
     def settle(self, token: bytes) -> int | None:
@@ -186,7 +188,7 @@ class BlockStore(Protocol):
         """States of the metadata store before this version may name blocks that were deleted."""
 
     def delete_many(self, keys: Iterable[int], needs: int = 0, forgotten: int = 0) -> None:
-        """Remove blocks; keys that hold none are passed over.
+        """Remove blocks; keys that hold none are passed over. A full disk does not stop that while it can be helped.
 
         *needs*: the durable version of the metadata store in which nothing names them. It is kept, so that a
         metadata store older than it is not taken for the partner. *forgotten*: states before this version may have
@@ -240,6 +242,9 @@ class Compactable(Protocol):
 
     def compact(self, progress: Progress | None = None) -> Compacted:
         """Give dead bytes back, while reading and writing go on."""
+
+    def reclaim(self, dead_ratio: float) -> Compacted:
+        """Give back what is cheap to have, in bounded time: only where at least *dead_ratio* of the bytes are dead."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,11 @@ def os_error(
     return OSError(code, text, filename, None, filename2)
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether *error* says that there is no room: on the disk, in a quota of it, or among the keys of a store."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class VFSError(OSError):
     """Base of vfsdb's own errors; ``errno`` is set as on any OSError."""
 

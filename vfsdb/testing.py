@@ -92,6 +92,7 @@ class FaultyMetadataStore:
         needs: int = 0,
         expect: Mapping[int, int] | None = None,
         token: bytes = b"",
+        freeing: bool = False,
     ) -> int:
         """The store's commit, or the fault of its number."""
         self.commits += 1
@@ -105,7 +106,7 @@ class FaultyMetadataStore:
             raise Unavailable(f"commit {self.commits} was made to find nobody")
         if fault == "unknown-lost":
             raise CommitUnknown(f"commit {self.commits} was lost")
-        version = self._store.commit(puts, deletes, needs=needs, expect=expect, token=token)
+        version = self._store.commit(puts, deletes, needs=needs, expect=expect, token=token, freeing=freeing)
         if fault == "unknown-happened":
             raise CommitUnknown(f"the answer to commit {self.commits} was lost")
         return version

@@ -64,6 +64,8 @@ class Transaction:
         An operation runs in it without a savepoint of its own.
     touched : bool
         Something was changed since that began.
+    frees : bool
+        Its purpose is to make space free: a commit of it may use what is kept for that on a full disk.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Transaction:
         "_parent",
         "_state",
         "events",
+        "frees",
         "is_bare",
         "mine",
         "moment",
@@ -98,6 +101,7 @@ class Transaction:
         self.raises_epoch = False
         self.is_bare = False
         self.touched = False
+        self.frees = False
 
     def begin_bare(self) -> None:
         """An operation begins that changes nothing before it can fail no more, or calls `protect`."""

@@ -85,6 +85,7 @@ class MemoryMetadataStore:
         needs: int = 0,
         expect: Mapping[int, int] | None = None,
         token: bytes = b"",
+        freeing: bool = False,
     ) -> int:
         """See `vfsdb.database.MetadataStore.commit`."""
         gone = list(deletes)

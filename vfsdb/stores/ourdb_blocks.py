@@ -101,9 +101,9 @@ class OurdbBlockStore(OurdbSpace):
         self._version = version_of(position)
         return self._version - len(blocks)
 
-    def _change(self, puts: Mapping[int, Any], deletes: Iterable[int]) -> Position:
+    def _change(self, puts: Mapping[int, Any], deletes: Iterable[int], freeing: bool = False) -> Position:
         try:
-            return self._db.commit(puts, deletes)
+            return self._db.commit(puts, deletes, freeing=freeing)
         except ourdb.OurDBError as error:
             raise translated(error, self.path) from error
 
@@ -168,7 +168,7 @@ class OurdbBlockStore(OurdbSpace):
         """Remove blocks, and write down what that rests on, in one commit."""
         self._needs = max(self._needs, needs)
         self._forgotten = max(self._forgotten, forgotten)
-        self._change({self.key_max + 1: self._label()}, keys)
+        self._change({self.key_max + 1: self._label()}, keys, freeing=True)
 
     def keys(self, start: int = 0) -> Iterator[int]:
         """Keys that hold a block, ascending, from one moment."""

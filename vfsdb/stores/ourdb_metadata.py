@@ -116,6 +116,7 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
         needs: int = 0,
         expect: Mapping[int, int] | None = None,
         token: bytes = b"",
+        freeing: bool = False,
     ) -> int:
         """See `vfsdb.database.MetadataStore.commit`. One ourdb commit; expected versions are those of records."""
         if needs > self._needs:
@@ -125,7 +126,7 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
         tag = tag_of(self._blocks.uuid, self._needs, token)
         sequences = {key: self._sequence(key, version) for key, version in expect.items()} if expect else None
         try:
-            version = version_of(self._db.commit(puts, deletes, expect=sequences, tag=tag))
+            version = version_of(self._db.commit(puts, deletes, expect=sequences, tag=tag, freeing=freeing))
         except ourdb.OurDBError as error:
             raise translated(error, self.path) from error
         self._undurable.append(version)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+from typing import Final
 
 from ourdb import Backup, InvalidArgumentError, OurDB
 from vfsdb.database import Compacted, Progress, Usage
 from vfsdb.errors import os_error
 from vfsdb.stores.ourdb_versions import vfsdb_errors
+
+RECLAIM_BYTES: Final = 32 << 20
 
 
 class OurdbSpace:
@@ -34,4 +37,10 @@ class OurdbSpace:
         """See `vfsdb.database.Compactable`."""
         with vfsdb_errors(self.path):
             done = self._db.compact(progress=progress)
+        return Compacted(done.bytes_before, done.bytes_after, done.finished)
+
+    def reclaim(self, dead_ratio: float) -> Compacted:
+        """See `vfsdb.database.Compactable`. Copies about `RECLAIM_BYTES` at most."""
+        with vfsdb_errors(self.path):
+            done = self._db.compact(budget_bytes=RECLAIM_BYTES, min_dead_ratio=dead_ratio)
         return Compacted(done.bytes_before, done.bytes_after, done.finished)

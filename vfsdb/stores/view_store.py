@@ -38,6 +38,7 @@ class ViewStore:
         needs: int = 0,
         expect: Mapping[int, int] | None = None,
         token: bytes = b"",
+        freeing: bool = False,
     ) -> int:
         """EROFS."""
         raise os_error(errno.EROFS)
