@@ -13,25 +13,30 @@ from ourdb.storage import Storage
 
 RESERVE_NAME: Final = "RESERVE"
 RESERVE_BYTES: Final = 512 << 10
+COMPACTION_BYTES: Final = RESERVE_BYTES // 2  # of it; no commit gets these
 _STEP_BYTES: Final = 64 << 10
 
 
 def make_reserve(storage: Storage, full_disk: FullDisk) -> bool:
     """Have the whole space set aside; False where a part of it was given out, and there is no room to fill it up.
 
-    Where none was ever made, and there is little room, the store goes without; that is noted.
+    Where none was ever made, and there is little room, the store goes without. Both are noted.
     """
-    if RESERVE_NAME in storage.names() or storage.free_bytes() >= 2 * RESERVE_BYTES:
-        return set_aside(storage)
+    there = RESERVE_NAME in storage.names()
+    aside = set_aside(storage) if there or storage.free_bytes() >= 2 * RESERVE_BYTES else 0
+    if aside >= RESERVE_BYTES:
+        return True
+    if aside == 0 and not there and RESERVE_NAME in storage.names():
+        storage.remove(RESERVE_NAME)
     full_disk.note(
         f"{storage.path}: no room to set {RESERVE_BYTES} bytes aside: should the disk be full, deletes and "
         "compaction may be refused"
     )
-    return True
+    return not there
 
 
-def set_aside(storage: Storage) -> bool:
-    """Set aside what is missing of the whole space, as far as there is room; whether nothing is missing then."""
+def set_aside(storage: Storage) -> int:
+    """Set aside what is missing of the whole space, as far as there is room; bytes that are set aside then."""
     there = RESERVE_NAME in storage.names()
     file = storage.open(RESERVE_NAME, create=not there, write=True)
     try:
@@ -40,11 +45,11 @@ def set_aside(storage: Storage) -> bool:
         wanted = size + (room if room == RESERVE_BYTES - size else room // _STEP_BYTES * _STEP_BYTES)
         if wanted > size:
             file.allocate(wanted)
-        return wanted >= RESERVE_BYTES
+        return wanted
     except OSError as error:
         if not is_full(error):
             raise
-        return False
+        return file.size()
     finally:
         file.close()
 
@@ -65,9 +70,9 @@ def _take_step(storage: Storage) -> bool:
     file = storage.open(RESERVE_NAME, write=True)
     try:
         size = file.size()
-        if size <= RESERVE_BYTES // 2:
+        if size <= COMPACTION_BYTES:
             return False
-        file.truncate(max(size - _STEP_BYTES, RESERVE_BYTES // 2))
+        file.truncate(max(size - _STEP_BYTES, COMPACTION_BYTES))
         return True
     finally:
         file.close()

@@ -98,6 +98,8 @@ class RollingLog(LogTail):
     def _created(self, header: SegmentHeader, needed: int, usual: int) -> File:
         """A segment file of the *usual* size at least; where the disk is full, of what is *needed* alone."""
         least = -(-needed // 4096) * 4096
+        if self.reserve_spent:
+            return create_segment(self.storage, header, least)  # what a full disk has left is not for later commits
         try:
             return create_segment(self.storage, header, max(needed, usual))
         except OSError as error:

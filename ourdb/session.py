@@ -21,7 +21,7 @@ from ourdb.indexing import FLUSH_BYTES, HINT_BYTES, HINT_FIXED_BYTES, IndexedLog
 from ourdb.iteration import live_slots
 from ourdb.manifest import SegmentEntry
 from ourdb.recovery import Loaded
-from ourdb.reserve import make_reserve, release_reserve, set_aside
+from ourdb.reserve import COMPACTION_BYTES, RESERVE_BYTES, make_reserve, release_reserve, set_aside
 from ourdb.scan import CommitSeen, Replay
 from ourdb.single import Bound, Place
 from ourdb.tail import segment_limit
@@ -113,12 +113,13 @@ class LogSession(IndexedLog):
         """Make *size* bytes of allocated space at the tail: by a hint that is due, growth or a new segment."""
         if self._hint_is_due():
             self._with_reserve(self._periodic, freeing)
-        if self.reserve_spent and not freeing and self.tail + size > self._capacity:
-            self._put_reserve_first()
         hint_room = record_span(HINT_FIXED_BYTES + 12 * (self._unhinted() + size // RECORD_BYTES + 2)) + RECORD_BYTES
         assert self._active is not None
         limit = segment_limit(self.segment_bytes, self._active.index)
-        if self.tail + size + hint_room > limit and self.tail > SEGMENT_HEADER.size:
+        rolls = self.tail + size + hint_room > limit and self.tail > SEGMENT_HEADER.size
+        if self.reserve_spent and (rolls or self.tail + size > self._capacity):
+            self._put_reserve_first(COMPACTION_BYTES if freeing else RESERVE_BYTES)
+        if rolls:
             needed = SEGMENT_HEADER.size + size + hint_room
             if needed > SEGMENT_BYTES_MAX:
                 raise LimitError(
@@ -144,10 +145,11 @@ class LogSession(IndexedLog):
             self.reserve_spent = True
             self._settle_if_needed()
 
-    def _put_reserve_first(self) -> None:
-        """Before a commit that frees nothing gets more room: ENOSPC unless the reserve can be made whole."""
-        self.refill_reserve()
-        if self.reserve_spent:
+    def _put_reserve_first(self, bytes_least: int) -> None:
+        """Before a commit gets more room: ENOSPC unless so much of the reserve is there, or can be set aside again."""
+        aside = set_aside(self.storage)
+        self.reserve_spent = aside < RESERVE_BYTES
+        if aside < bytes_least:
             raise OSError(
                 errno.ENOSPC,
                 "the disk is full: the little room there is is for commits that free space and for compaction; "
@@ -159,7 +161,7 @@ class LogSession(IndexedLog):
         """Set aside again what was taken out of the reserve, as far as there is room. The lock must be held."""
         if self.reserve_spent:
             try:
-                self.reserve_spent = not set_aside(self.storage)
+                self.reserve_spent = set_aside(self.storage) < RESERVE_BYTES
             except OSError:
                 self.reserve_spent = True  # what it is called behind has happened: the next sync tries again
 

@@ -298,7 +298,7 @@ class LogTail(ABC):
         if end <= self._capacity:
             return
         assert self._file is not None and self._active is not None
-        step = min(max(self._capacity, GROW_MIN), _GROW_MAX)
+        step = 0 if self.reserve_spent else min(max(self._capacity, GROW_MIN), _GROW_MAX)
         limit = segment_limit(self.segment_bytes, self._active.index)
         capacity = max(end, min(self._capacity + step, max(limit, end)))
         capacity = self._allocated(-(-end // 4096) * 4096, -(-capacity // 4096) * 4096)

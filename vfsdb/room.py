@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from vfsdb.collecting import collect
 from vfsdb.committed import Committed
 from vfsdb.database import Compactable
 from vfsdb.errors import is_full
 
-_HALF: Final = 0.5  # of a part of a store is dead: then a compaction gives back as much as it copies, at least
+_HALF, _TENTH = 0.5, 0.1  # so much of a segment is dead; half: what is given back is as much as is copied, at least
 
 
 class Room:
@@ -33,7 +32,7 @@ class Room:
         found = _tried(self._collect)
         for store in (committed.stores.blocks, committed.stores.metadata):
             if isinstance(store, Compactable):
-                found |= _tried(partial(_reclaim, store, (_HALF, 0.0) if frees else (_HALF,)))
+                found |= _tried(partial(_reclaim, store, (_HALF, _TENTH) if frees else (_HALF,)))
         if not found:
             self._looked[frees] = committed.version
         return found
