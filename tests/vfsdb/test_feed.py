@@ -123,6 +123,26 @@ def test_overwritten_block_of_a_large_map_is_told(fs: VFS) -> None:
     assert len(told(fs, since)) == 3
 
 
+def test_clones_and_what_is_written_to_them_are_told_of_the_one_that_changed(fs: VFS) -> None:
+    with fs.open("/big", "wb", buffering=0, block_size=4096) as file:
+        for index in range(0, 300, 2):
+            file.seek(index * 4096)
+            file.write(bytes([index % 255 + 1]) * 4096)
+    since = fs.version
+    fs.clone("/big", "/clone")
+    fs.clone("/big", "/other")
+    assert told(fs, since) == [("created", "/clone"), ("created", "/other")]
+    for path in ("/clone", "/big", "/other"):
+        since = fs.version
+        with fs.open(path, "r+b") as file:
+            file.seek(100 * 4096)
+            file.write(b"changed")
+        assert told(fs, since) == [("modified", path)]
+    since = fs.version
+    fs.unlink("/big")
+    assert told(fs, since) == [("removed", "/big")]
+
+
 def test_written_data_is_told_when_it_is_committed(fs: VFS) -> None:
     fs.write_bytes("/f", b"")
     since = fs.version
@@ -452,6 +472,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("exchange"), PATHS, PATHS),
     st.tuples(st.just("link"), PATHS, PATHS),
     st.tuples(st.just("symlink"), st.just("a"), PATHS),
+    st.tuples(st.just("clone"), PATHS, PATHS),
     st.tuples(st.just("unlink"), PATHS),
     st.tuples(st.just("rmdir"), PATHS),
     st.tuples(st.just("rmtree"), PATHS),

@@ -15,7 +15,7 @@ from vfsdb.feed.changes import ChangeKind
 from vfsdb.feed.entries import Contents, Entry, differing_entries
 from vfsdb.feed.states import After, Records
 from vfsdb.interface import ROOT
-from vfsdb.records import ORPHANS_KEY, Inode
+from vfsdb.records import Inode
 
 _DIRECTORY: Final = 0o040000
 _FILE: Final = 0o100000
@@ -46,7 +46,7 @@ def derive(after: After) -> list[Told]:
     contents = Contents(after)
     for ino in inodes:
         old, new = after.before.find_inode(ino), after.find_inode(ino)
-        if old is not None and new is not None and old.generation == new.generation and ino != ORPHANS_KEY:
+        if old is not None and new is not None and old.generation == new.generation:
             kinds = _changes_in_place(after, contents, old, new, ino in named, ino in busy)
             told += [Told(kind, path, None, ino, new.kind) for kind in kinds for path in _paths(after, new)]
     return told

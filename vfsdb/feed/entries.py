@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from vfsdb import directories, pages
 from vfsdb.errors import CorruptionError
 from vfsdb.feed.states import After, Records
-from vfsdb.records import DIRECTORY_PAGE, MAP_PAGE, ORPHANS_KEY, Inode, Page
+from vfsdb.records import DIRECTORY_PAGE, FIRST_KEY, MAP_PAGE, ROOT_KEY, Inode, Page
 
 _EACH_MAX: Final = 64  # up to so many changed pages each is looked for in its tree; with more, trees are walked
 
@@ -75,7 +75,7 @@ def differing_entries(after: After, inodes: Iterable[int]) -> tuple[list[Entry],
             continue
         were = _entries(before, old, leaves.before)
         are = _entries(after, new, leaves.after)
-        if ino != ORPHANS_KEY:  # its entries are no names
+        if ino == ROOT_KEY or ino >= FIRST_KEY:  # the entries of reserved ones are no names
             gone += [_entry(ino, were[key]) for key in were if are.get(key) != were[key]]
             come += [_entry(ino, are[key]) for key in are if were.get(key) != are[key]]
     if leaves.before or leaves.after:
