@@ -21,10 +21,11 @@ from typing import Any, Final, NamedTuple
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from ourdb.testing import MemoryStorage, PowerCut
 from tests.vfsdb import invariants
+from tests.vfsdb.model_past import PastRules
 from tests.vfsdb.test_two_stores import Disk, Power, disks
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
@@ -110,7 +111,7 @@ def _works(act: Callable[[], object]) -> bool:
     return True
 
 
-class FilesystemMachine(RuleBasedStateMachine):
+class FilesystemMachine(PastRules):
     """``past[i]`` is the tree after call i that changed it; the host has the last, or what a transaction made of it.
 
     ``durable`` and ``committed``: what no power cut, and no kill, takes. Slots are open files.
@@ -219,6 +220,7 @@ class FilesystemMachine(RuleBasedStateMachine):
             self.past.append(self.host_tree())
             if commits:
                 self.committed = len(self.past) - 1
+                self.note_commit()
         self.agree()
 
     def agree(self) -> None:
@@ -767,6 +769,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         at = len(self.past) - 1 - self.past[::-1].index(found)
         del self.past[at + 1 :]
         self.durable = self.committed = len(self.past) - 1
+        self.forget_versions()
         self.restore(found)
         self.agree()
 
