@@ -62,7 +62,7 @@ def check(kind: str, path: str | None, low: int, high: int, storages: Any = None
         if low:
             raise
     else:
-        read_only = story.read_tree(reader)
+        read_only = story.read_everything(reader)
         reader.close()
         step_of(read_only, kind, low, high)
     fs = story.open_filesystem(path, storages=storages)
@@ -82,7 +82,7 @@ def check(kind: str, path: str | None, low: int, high: int, storages: Any = None
 def _looked_over(fs: InodeFileSystem) -> story.Contents:
     """The whole tree of *fs*, whose records keep their invariants."""
     invariants.check(fs.committed)
-    return story.read_tree(fs)
+    return story.read_everything(fs)
 
 
 def _expect(found: story.Contents, wanted: story.Contents) -> None:
@@ -113,7 +113,7 @@ def resume(kind: str, path: str, count: int) -> int:
     """The step that comes next on what is at *path*."""
     fs = story.open_filesystem(path)
     try:
-        return step_of(story.read_tree(fs), kind, 0, count) + 1
+        return step_of(story.read_everything(fs), kind, 0, count) + 1
     finally:
         fs.close()
 

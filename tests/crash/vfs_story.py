@@ -28,10 +28,23 @@ from vfsdb.interface import (
     SetAttr,
 )
 from vfsdb.mkfs import make_filesystem
+from vfsdb.posix import VFS
 from vfsdb.records import SUPERBLOCK_KEY
 from vfsdb.stores.ourdb_store import open_stores
 
-KINDS = ("create", "rename", "overwrite", "unlink", "truncate", "transactions", "mixed", "reopen", "clones")
+KINDS = (
+    "create",
+    "rename",
+    "overwrite",
+    "unlink",
+    "truncate",
+    "transactions",
+    "mixed",
+    "reopen",
+    "clones",
+    "snapshots",
+)
+DURABLE = ("snapshot", "forget")  # steps that are durable when they return, with all before them
 SCRATCH = b"scratch"  # checkers make and remove it; the story never does
 SIZES = (0, 10, 64, 65, 700, 4096, 5000, 9000, 20000)
 OFFSETS = (0, 0, 30, 100, 4000, 4096, 8192, 12000, 30000)
@@ -46,6 +59,20 @@ WEIGHTS = {
     "transactions": {"transaction": 4, "write_file": 1, "open": 1, "write": 2},
     "mixed": {},
     "reopen": {},
+    "snapshots": {
+        "mkdir": 1,
+        "write_file": 4,
+        "unlink": 3,
+        "rename": 2,
+        "link": 1,
+        "open": 1,
+        "write": 3,
+        "close": 2,
+        "truncate": 1,
+        "snapshot": 3,
+        "forget": 1,
+        "restore": 2,
+    },
     "clones": {
         "mkdir": 1,
         "write_file": 3,
@@ -125,6 +152,7 @@ class Tree:
     def __init__(self) -> None:
         self.root = Node("directory")
         self.slots: dict[int, Node] = {}
+        self.named: dict[str, Tree] = {}  # snapshots
 
     def node(self, path: Path) -> Node:
         found = self.root
@@ -158,6 +186,14 @@ class Tree:
             else:
                 nlink = links[id(node)]
             found[name] = (node.kind, nlink, same, bytes(node.data), tuple(sorted(node.xattrs.items())))
+        return found
+
+    def everything(self) -> Contents:
+        """`contents`, and those of each snapshot below a name that no path has."""
+        found = self.contents()
+        for name, tree in self.named.items():
+            found |= {_in_snapshot(name, path): node for path, node in tree.contents().items()}
+            found[_in_snapshot(name, b"")] = ("snapshot",)
         return found
 
     def apply(self, operation: Operation) -> None:
@@ -229,6 +265,16 @@ class Tree:
         data = self.slots[slot].data
         _resize(data, max(len(data), offset + length))
 
+    def _snapshot(self, name: str) -> None:
+        self.named[name] = made = Tree()
+        made.root = copy.deepcopy(self.root)
+
+    def _forget(self, name: str) -> None:
+        del self.named[name]
+
+    def _restore(self, name: str) -> None:
+        self.root = copy.deepcopy(self.named[name].root)
+
     def _transaction(self, operations: list[Operation], succeeds: bool) -> None:
         before = None if succeeds else copy.deepcopy((self.root, self.slots))
         for operation in operations:
@@ -237,6 +283,10 @@ class Tree:
             self.root, self.slots = before
 
     _savepoint = _cloning_transaction = _transaction
+
+
+def _in_snapshot(name: str, path: bytes) -> bytes:
+    return b"/%s/%s" % (name.encode(), path)
 
 
 def _put_bytes(data: bytearray, offset: int, new: bytes) -> None:
@@ -409,6 +459,14 @@ def _draw_transaction(tree: Tree, name: str, number: int, chance: random.Random)
     return name, operations, succeeds
 
 
+def _draw_snapshot(tree: Tree, name: str, number: int, chance: random.Random) -> Operation | None:
+    if name == "snapshot":
+        return (name, f"s{number}") if len(tree.named) < 3 else None
+    if not tree.named or (name == "restore" and tree.slots):
+        return None  # what is open would be the file of before
+    return name, chance.choice(sorted(tree.named))
+
+
 _DRAWERS = {
     "mkdir": _draw_new,
     "mknod": _draw_new,
@@ -430,18 +488,21 @@ _DRAWERS = {
     "transaction": _draw_transaction,
     "cloning_transaction": _draw_transaction,
     "savepoint": _draw_transaction,
+    "snapshot": _draw_snapshot,
+    "forget": _draw_snapshot,
+    "restore": _draw_snapshot,
 }
 
 
 def contents_after(kind: str, count: int) -> list[Contents]:
     """What the tree is after each of 0 to *count* steps."""
     tree = Tree()
-    found = [tree.contents()]
+    found = [tree.everything()]
     for step in steps(kind, count):
         if "reopen" in step.before:
             tree.slots.clear()
         tree.apply(step.operation)
-        found.append(tree.contents())
+        found.append(tree.everything())
     return found
 
 
@@ -563,6 +624,15 @@ class Session:
     def _reserve(self, slot: int, offset: int, length: int) -> None:
         self.fs.fallocate(self.slots[slot], 0, offset, length)
 
+    def _snapshot(self, name: str) -> None:
+        self.fs.snapshot(name)
+
+    def _forget(self, name: str) -> None:
+        self.fs.delete_snapshot(name)
+
+    def _restore(self, name: str) -> None:
+        VFS(self.fs).restore("/", from_=name)
+
     def _transaction(self, operations: list[Operation], succeeds: bool) -> None:
         try:
             with self.fs.transaction():
@@ -604,6 +674,24 @@ def read_tree(fs: FileSystem) -> Contents:
         xattrs = () if kind == "link" else tuple((name, fs.getxattr(ino, name)) for name in sorted(fs.listxattr(ino)))
         found[path] = (kind, attributes.st_nlink, first.setdefault(ino, path), data, xattrs)
     return found
+
+
+def read_everything(fs: FileSystem) -> Contents:
+    """What `Tree.everything` says, of a filesystem."""
+    found = read_tree(fs)
+    for one in fs.snapshots():
+        then = fs.at(one.name)
+        try:
+            found |= {_in_snapshot(one.name, path): node for path, node in read_tree(then).items()}
+        finally:
+            then.close()
+        found[_in_snapshot(one.name, b"")] = ("snapshot",)
+    return found
+
+
+def without_snapshots(contents: Contents) -> Contents:
+    """The tree alone."""
+    return {path: node for path, node in contents.items() if not path.startswith(b"/")}
 
 
 def _entries(fs: FileSystem, ino: int, path: bytes) -> Iterator[_Found]:

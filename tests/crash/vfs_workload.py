@@ -81,7 +81,7 @@ def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[st
         say(f"START {step.number}")
         session.perform(step.operation)
         waited |= waiting.look()
-        if ack == "process" and step.operation[0] not in BUFFERED:
+        if step.operation[0] in story.DURABLE or (ack == "process" and step.operation[0] not in BUFFERED):
             say(f"ACK {step.number}")
     session.fs.close()
     say(f"ACK {count}")
@@ -93,7 +93,7 @@ def follow(kind: str, path: str, count: int) -> None:
 
     Then walk it as it moves on under the walk, too: what is read is what that file, or another, once was.
     """
-    states = story.contents_after(kind, count)
+    states = [story.without_snapshots(contents) for contents in story.contents_after(kind, count)]
     pieces = {node[3] for contents in states for node in contents.values()}
     following = None
     while following is None:

@@ -70,6 +70,8 @@ def live(kind: str, storages: Any, told: Told, first: int = 1) -> None:
                 told.durable = step.number - 1
         told.started = step.number
         told.session.perform(step.operation)
+        if step.operation[0] in story.DURABLE:
+            told.durable = step.number
     told.session.fs.close()
     told.durable = STEP_COUNT
 

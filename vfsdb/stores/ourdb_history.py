@@ -40,8 +40,9 @@ class OurdbHistory:
         return Retention(rule.versions, rule.seconds, rule.all)
 
     def set_retention(self, rule: Retention) -> None:
-        """Keep what *rule* says from now on; durable on return."""
+        """Keep what *rule* says from now on; durable on return, as is every commit before it."""
         with vfsdb_errors(self.path):
+            self._db.sync()
             self._db.set_retention(ourdb.Retention(rule.versions, rule.seconds, rule.all))
         self._follow_rule()
 
@@ -91,8 +92,9 @@ class OurdbHistory:
             return self._shown(self._db.open_snapshot(name))
 
     def delete_snapshot(self, name: str) -> None:
-        """Forget a name; durable on return."""
+        """Forget a name; durable on return, as is every commit before it: a crash takes away nothing but an end."""
         with vfsdb_errors(self.path):
+            self._db.sync()
             self._db.delete_snapshot(name)
 
     # -- states without a name -----------------------------------------------------------------------------
