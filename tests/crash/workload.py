@@ -4,7 +4,8 @@ Prints ``START n`` before step n and ``ACK n`` when step n and all before it are
 durable (``--ack sync``, the default) or only written (``--ack process``: safe from a killed process).
 With ``--resume`` it goes on where the directory's store is. ``--readers N`` starts processes that
 follow the store, and check that all they ever see is the content after some step, never an older one.
-Exit status 3: all steps were taken, but the store met a full disk, and says so in its statistics.
+Exit status 3: all steps were taken, but the store met a full disk, or an error while it compacted by itself,
+and says so in its statistics.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ class Workload:
         self.path = path
         self.options = {**story.options(kind), **options}
         self.db = OurDB(path, **self.options)
-        self.met_full_disk = False
+        self.met_problem = False
 
     def look(self) -> None:
-        """See whether the store met a full disk and went on (as its statistics say; asking them opens files)."""
-        self.met_full_disk |= bool(self.db._core.full_disk.count)
+        """See whether the store met a problem and went on (what its statistics say; asking them opens files)."""
+        core = self.db._core
+        self.met_problem |= bool(core.full_disk.count or core.compaction_problem)
 
     def close(self) -> None:
         """Close the store, and see whether that put a checkpoint off."""
         full_disk = self.db._core.full_disk
         self.db.close()
-        self.met_full_disk |= bool(full_disk.count)
+        self.met_problem |= bool(full_disk.count)
 
     def act(self, action: str) -> None:
         if action == "reopen":
@@ -83,7 +85,7 @@ class Workload:
 
 
 def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> tuple[int, bool]:
-    """Take steps *first* to *count*: the first not taken (after a ``kill``), and whether the disk was full."""
+    """Take steps *first* to *count*: the first not taken (after a ``kill``), and whether the store met a problem."""
     work = Workload(kind, path, options)
     for step in story.steps(kind, count):
         if step.number < first:
@@ -92,7 +94,7 @@ def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[st
             if ack == "sync":
                 work.db.sync()
                 say(f"ACK {step.number - 1}")
-            return step.number, work.met_full_disk  # not closed: the caller ends this process
+            return step.number, work.met_problem  # not closed: the caller ends this process
         for action in step.before:
             work.act(action)
             if action == "sync" and ack == "sync":
@@ -103,12 +105,12 @@ def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[st
             say(f"ACK {step.number}")
     work.close()
     say(f"ACK {count}")
-    return count + 1, work.met_full_disk
+    return count + 1, work.met_problem
 
 
 def run_lives(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> bool:
-    """`run` in one process after another, each of which ends without closing the store; whether the disk was full."""
-    met_full_disk = False
+    """`run` in one process after another, each of which ends without closing the store; whether it met a problem."""
+    met_problem = False
     while first <= count:
         pid = os.fork()
         if not pid:
@@ -125,8 +127,8 @@ def run_lives(kind: str, path: str, count: int, first: int, ack: str, options: d
         if status:
             raise SystemExit(1)
         first, life_met = map(int, os.read(life_pipe[0], 20).split())
-        met_full_disk |= bool(life_met)
-    return met_full_disk
+        met_problem |= bool(life_met)
+    return met_problem
 
 
 life_pipe = (-1, -1)
@@ -178,12 +180,12 @@ def main() -> int:
     command = [sys.executable, __file__, chosen.kind, chosen.dir, "--count", str(chosen.count), "--follow"]
     readers = [subprocess.Popen(command) for _ in range(chosen.readers)]
     life_pipe = os.pipe()
-    met_full_disk = run_lives(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
+    met_problem = run_lives(chosen.kind, chosen.dir, chosen.count, first, chosen.ack, options)
     failed = [reader.poll() for reader in readers if reader.poll() is not None]
     for reader in readers:
         reader.send_signal(signal.SIGKILL)
         reader.wait()
-    return 1 if failed else 3 if met_full_disk else 0
+    return 1 if failed else 3 if met_problem else 0
 
 
 if __name__ == "__main__":
