@@ -76,7 +76,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"stores.ourdb_blocks", "stores.ourdb_switch"},
         {"stores.ourdb_order"},
         {"stores.ourdb_metadata"},
-        {"stores.ourdb_store"},
+        {"stores.ourdb_fsck", "stores.ourdb_store"},
         {"stores.ourdb_backup"},
         {"mkfs", "opening", "state"},
         {"transaction"},
@@ -121,7 +121,11 @@ LAYERS: dict[str, list[set[str]]] = {
         {"fsck.names"},
         {"fsck.paths", "fsck.space"},
         {"fsck.subtree"},
-        {"fsck.checker"},
+        {"fsck.checker", "fsck.kept"},
+        {"fsck.mender"},
+        {"fsck.repair_names", "fsck.repair_records", "fsck.repair_shares", "fsck.repair_space"},
+        {"fsck.checkpoint", "fsck.repair"},
+        {"fsck.run"},
         {"fsck.__init__"},
         {"backups.__init__"},
         {"backups.running"},
@@ -142,6 +146,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"cli_context"},
         {
             "cli_commands_files",
+            "cli_commands_fsck",
             "cli_commands_list",
             "cli_commands_mount",
             "cli_commands_names",
@@ -152,7 +157,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"cli_parser"},
         {"__init__"},
         {"cli"},
-        {"__main__"},
+        {"__main__", "cli_fsck"},
     ],
 }
 # What a package may import beside the standard library, and where: a face's own library only in the face.

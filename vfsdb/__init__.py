@@ -24,6 +24,7 @@ from vfsdb.errors import (
 )
 from vfsdb.feed.changes import Change, ChangeKind, ChangeSet
 from vfsdb.feed.watching import Watch
+from vfsdb.fsck.run import fsck
 from vfsdb.host import HostFileSystem
 from vfsdb.interface import (
     NOW,
@@ -74,6 +75,7 @@ __all__ = [
     "backup",
     "compact",
     "errors",
+    "fsck",
     "memory",
     "open",
 ]

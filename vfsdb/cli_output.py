@@ -32,6 +32,7 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     SOME_FAILED = 1
+    UNCORRECTED = 4
     OPERATIONAL = 8
     USAGE = 16
     CANCELLED = 32

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NoReturn
 from vfsdb import (
     cli_commands_attributes,
     cli_commands_files,
+    cli_commands_fsck,
     cli_commands_list,
     cli_commands_mount,
     cli_commands_names,
@@ -378,6 +379,7 @@ def _add_store(verbs: Verbs, in_shell: bool) -> None:
         inline = "files of at most so many bytes lie in their inode record"
         mkfs.add_argument("--inline-max", metavar="SIZE", default=str(INLINE_MAX), help=inline)
         mkfs.add_argument("--label", metavar="TEXT", default="", help="a name for people")
+        _add_fsck(verbs.add("fsck", cli_commands_fsck.run_fsck, "store"))
     stats = verbs.add("stats", module.run_stats, "reading")
     _flags(stats, ("-h --human-readable", "human", "sizes as 1.5K, 12M"))
     compact = verbs.add("compact", module.run_compact, "serving")
@@ -408,6 +410,22 @@ def _add_mounting(verbs: Verbs) -> None:
     umount = verbs.add("umount", module.run_umount, "store", store=False)
     umount.add_argument("mountpoint", metavar="MOUNTPOINT", help="where it is mounted")
     _flags(umount, ("-l --lazy", "lazy", "at once, whoever still uses it"))
+
+
+def _add_fsck(fsck: argparse.ArgumentParser) -> None:
+    _flags(
+        fsck,
+        ("--repair", "repair", "mend what is wrong; what is dropped is kept in a file beside the stores"),
+        ("--deep", "deep", "compare every checksum, not the structure alone"),
+    )
+    below = "look at what is below this path alone; may be given again"
+    fsck.add_argument("--below", metavar="PATH", action="append", default=[], help=below)
+    inode = "look at this inode alone; may be given again"
+    fsck.add_argument("--inode", metavar="NUMBER", type=_count, action="append", default=[], help=inode)
+    resume = "keep what a stopped check had verified in this file of the host, and go on from there"
+    fsck.add_argument("--resume", metavar="FILE", help=resume)
+    wait = "with --repair: wait so long for another writer (default: 5)"
+    fsck.add_argument("--wait", type=_seconds, default=WAIT_SECONDS, metavar="SECONDS", help=wait)
 
 
 def _count(text: str) -> int:

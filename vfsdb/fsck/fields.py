@@ -142,10 +142,9 @@ def _likely_type(fields: list[Any], of_type: int) -> int | None:
     if count == _FILE_FIELDS:
         return FILE
     if count == _OTHER_FIELDS:
-        if of_type in INODES and _has_content_of(fields[-1], of_type):
+        if of_type in INODES and of_type in (_type_by_mode(fields[0]), _type_by_content(fields[-1])):
             return of_type
-        kinds: dict[type, int] = {list: DIRECTORY, bytes: SYMLINK, int: NODE}
-        return kinds.get(type(fields[-1]), _type_by_mode(fields[0]))
+        return _type_by_content(fields[-1]) or _type_by_mode(fields[0])
     if count == _PAGE_FIELDS and not numbers:
         return XATTRS if type(fields[0]) is bytes else _page_type(fields)
     if count % 4 == 1 and numbers:
@@ -155,11 +154,10 @@ def _likely_type(fields: list[Any], of_type: int) -> int | None:
     return XATTRS if count == 0 else None
 
 
-def _has_content_of(value: Any, of_type: int) -> bool:
-    return (
-        of_type not in (DIRECTORY, SYMLINK, NODE)
-        or type(value) is {DIRECTORY: list, SYMLINK: bytes, NODE: int}[of_type]
-    )
+def _type_by_content(value: Any) -> int | None:
+    """Of an inode that is no file, by its last field."""
+    kinds: dict[type, int] = {list: DIRECTORY, bytes: SYMLINK, int: NODE}
+    return kinds.get(type(value))
 
 
 def _type_by_mode(mode: Any) -> int | None:
@@ -329,9 +327,11 @@ def _page(values: list[Any], key: int, of_type: int, found: list[Broken], prefix
         found.append(Broken(f"{prefix}held", "a child under a key that is no page's", "page.field"))
     if not sound:
         return Page(0, (), record_type=of_type)
-    if not _ascend(keys):
+    ascending = _ascend(keys)
+    if not ascending:
         found.append(Broken(f"{prefix}keys", "do not ascend", "page.field"))
-    return Page(level or 1, range(len(sound)), [], sound, of_type)
+    usable = ascending and len(sound) == len(children) == len(keys)
+    return Page(level or 1, keys if usable else range(len(sound)), [], sound, of_type)
 
 
 def _leaf(keys: array[int], held: list[Any], level: Any, of_type: int, found: list[Broken], prefix: str) -> Page:

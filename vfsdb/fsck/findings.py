@@ -16,9 +16,11 @@ class Stage(IntEnum):
 
     STORES = 0  # the two stores themselves
     RECORDS = 1  # each record by itself, with its tree of pages
-    NAMES = 2  # what entries and inodes say of each other
-    SPACE = 3  # counters, free lists, what nobody names
-    NEVER = 4  # said, and left as it is
+    SHARES = 2  # what files share
+    ENTRIES = 3  # the entries of directories
+    LINKS = 4  # what inodes know of their names, what no name leads to
+    SPACE = 5  # counters, free lists, what nobody names
+    NEVER = 6  # said, and left as it is
 
 
 class Meaning(NamedTuple):
@@ -69,13 +71,11 @@ CODES: Final[Mapping[str, Meaning]] = {
         ("superblock.missing", "there is no superblock", "make one from what the stores and inodes say"),
         ("superblock.field", "a field of the superblock is impossible", "set it from the stores, or to its default"),
         ("superblock.uuid", "the superblock names another store", "name the stores that are here"),
-        ("superblock.salt", "no name lies under its hash", "put all names under their hash"),
         ("counters.missing", "there are no counters", _RECOUNT),
         ("counters.field", "a counter is impossible", _RECOUNT),
         ("root.missing", "there is no root directory", "make an empty one"),
         ("orphans.missing", "there is no list of orphans", "make an empty one"),
         ("shares.missing", "there is no list of what files share", _RECOUNT),
-        ("shares.entry", "an entry of what files share is impossible", _RECOUNT),
         ("inode.field", "a field of an inode is impossible", "set it from the rest, or to its default"),
         ("inode.generation", "an inode was made by a commit that is still to come", "set it to the newest commit"),
         ("inode.links", "an inode's list of its names has a form that it cannot have", _FROM_NAMES),
@@ -112,18 +112,30 @@ CODES: Final[Mapping[str, Meaning]] = {
     ),
     **_table(
         "error",
-        Stage.NAMES,
+        Stage.SHARES,
+        ("shares.entry", "an entry of what files share is impossible", _RECOUNT),
+        ("shares.count", "a map page or a block is named more or less often than is counted", _RECOUNT),
+    ),
+    **_table(
+        "error",
+        Stage.ENTRIES,
+        ("superblock.salt", "no name lies under its hash", "put all names under their hash"),
         ("entry.value", "an entry has no name, or no inode", "drop it"),
         ("entry.name", "a name that no file can have", "give it another"),
         ("entry.hash", "an entry is not under the hash of its name", "put it there"),
         ("entry.kind", "an entry has another type than its inode", "set it"),
         ("entry.missing", "an entry leads to an inode that is not there", "drop the entry"),
         ("entry.reserved", "an entry leads to the root or to what is no inode", "drop the entry"),
+        ("entry.ino", "an entry leads to another inode than the one that knows it", "lead it there"),
         ("entry.twice", "a directory has a name twice", "give the second another"),
         ("directory.linked", "a directory has two entries", "keep the one it knows"),
         ("directory.loop", "directories lie in each other", "move one into lost+found"),
         ("directory.size", "a directory counts other entries than it has", _RECOUNT),
         ("directory.nlink", "a directory counts other subdirectories than it has", _RECOUNT),
+    ),
+    **_table(
+        "error",
+        Stage.LINKS,
         ("inode.nlink", "an inode counts other names than it has", _RECOUNT),
         ("inode.parents", "an inode knows other names than it has", _FROM_NAMES),
         ("inode.unreachable", "no name leads to an inode", "move it into lost+found"),
@@ -147,7 +159,6 @@ CODES: Final[Mapping[str, Meaning]] = {
             (f"counters.{name}", f"the free list at {name} is cut off", _LISTS)
             for name in ("keys_head", "blocks_head", "pending_head", "pending_tail")
         ),
-        ("shares.count", "a map page or a block is named more or less often than is counted", _RECOUNT),
         ("free-page.missing", "a page of a free list is not there", _LISTS),
         ("free-page.field", "a field of a free page is impossible", _LISTS),
         ("free-page.empty", "a page of a free list of blocks is empty", _LISTS),

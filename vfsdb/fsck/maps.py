@@ -6,6 +6,7 @@ One walk does both, so that what a repair stores is what the check would have pa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from vfsdb import extents, layers
 from vfsdb.codecs import BLOCK_SIZE_MAX, BLOCK_SIZE_MIN
@@ -15,6 +16,8 @@ from vfsdb.fsck.state import USED, Check
 from vfsdb.fsck.trees import TreeWalk
 from vfsdb.layers import Layer
 from vfsdb.records import MAP_PAGE, Inode
+
+_LOST_AT_END_MAX: Final = 1 << 16  # keys behind the last block that is stored
 
 
 class FileWalk:
@@ -38,8 +41,12 @@ class FileWalk:
         Those of `entries` that are to be stored again, as one block.
     blocks, block_bytes, reserved_bytes, end : int
         Of the entries as they should be; *end* is behind the last byte that is stored.
+    meets_shared : bool
+        A block that it names has a count among the shares.
     new_blocks, new_bytes : int
         Of blocks that no file named before.
+    told : (int, int, int)
+        Blocks, their bytes and reserved bytes of the entries as they are.
     """
 
     def __init__(self, check: Check, inode: Inode, *, quiet: bool = False) -> None:
@@ -52,8 +59,9 @@ class FileWalk:
         self.again: list[Patched] = []
         self.blocks = self.block_bytes = self.reserved_bytes = self.end = 0
         self.new_blocks = self.new_bytes = 0
-        self._meets_shared = False
+        self.meets_shared = False
         self._seen: list[tuple[int, int]] = []  # blocks of the entry at hand that were named before
+        self.told = (0, 0, 0)
         self._before: Entry | None = None
         self.tree = TreeWalk(check, inode.ino, inode.root, MAP_PAGE, quiet=quiet)
 
@@ -73,14 +81,14 @@ class FileWalk:
                 self._take(index, value)
         self.sound = self.sound and self.tree.sound
         inode = self._inode
-        if not inode.shared and (self._meets_shared or self.tree.meets_shared):
+        if not inode.shared and (self.meets_shared or self.tree.meets_shared):
             self._note("file.shared", "it names what others name, and says that it does not")
         if self.end > inode.size:
             self._note("file.size", f"data up to byte {self.end} of a file of {inode.size}")
-        for name in ("blocks", "block_bytes", "reserved_bytes"):
-            counted, has = getattr(inode, name), getattr(self, name)
+        for name, has in zip(("blocks", "block_bytes", "reserved_bytes"), self.told, strict=True):
+            counted = getattr(inode, name)
             if counted != has:
-                self._note(f"file.{name}", f"counted are {counted}, there are {has}")
+                self._note(f"file.{name}", f"counted are {counted}, the map has {has}")
 
     def _note(
         self, code: str, problem: str, start: int = 0, stop: int = 0, key: int | None = None, lost: bool = False
@@ -105,6 +113,7 @@ class FileWalk:
                 lost=True,
             )
             return
+        self._tell(entry)
         before = self._before
         end = before.block + before.length if before is not None else 0
         if end > index:
@@ -125,6 +134,16 @@ class FileWalk:
             self._keep(entry)
             self.reserved_bytes += entry.length * self.block_size
 
+    def _tell(self, entry: Entry) -> None:
+        blocks, byte_count, reserved = self.told
+        if type(entry) is Run:
+            blocks += entry.length
+        elif type(entry) is Patched:
+            blocks += len(entry.layers)
+        else:
+            reserved += entry.length * self.block_size
+        self.told = blocks, byte_count + extents.byte_count(entry, self.block_size), reserved
+
     def _bytes_of(self, index: int, count: int) -> tuple[int, int]:
         return index * self.block_size, (index + count) * self.block_size
 
@@ -141,6 +160,7 @@ class FileWalk:
 
     def _run(self, run: Run) -> None:
         check, size = self._check, self.block_size
+        blocks = check.blocks
         if not 0 <= run.tail < size:
             self._note(
                 "map.entry",
@@ -148,38 +168,68 @@ class FileWalk:
                 *self._bytes_of(run.block, run.length),
             )
             run = run._replace(tail=0)
+        stop = max(len(blocks.births), min(check.counters.next_block, len(blocks.births) + _LOST_AT_END_MAX))
+        if run.length > 1 and run.key + run.length > stop:
+            kept = max(1, stop - run.key)
+            self._note(
+                "map.entry",
+                f"{run.length} blocks from key {run.key} on, keys end at {stop - 1}",
+                *self._bytes_of(run.block + kept, run.length - kept),
+                lost=True,
+            )
+            run = run._replace(length=kept, tail=0)
         whole = run.length - 1 if run.tail else run.length
-        blocks = check.blocks
         fine = (not whole or blocks.are_whole(run.key, whole, run.birth, size)) and (
             not run.tail or blocks.are_whole(run.key + whole, 1, run.birth + whole, run.tail)
         )
-        if fine and not self._claim(run):
-            fine = False
         bad = check.bad_blocks
-        if fine and (not bad or bad.keys().isdisjoint(range(run.key, run.key + run.length))):
+        if fine and bad and not bad.keys().isdisjoint(range(run.key, run.key + run.length)):
+            fine = False
+        claimed = fine
+        if fine and self._claim(run):
             self._counted(run)
             return
         for step in range(run.length):
             tail = run.tail if step == run.length - 1 else 0
-            kept = self._block(Run(run.block + step, 1, run.key + step, run.birth + step, tail))
-            if kept is not None:
-                self._counted(kept)
+            one = Run(run.block + step, 1, run.key + step, run.birth + step, tail)
+            if not claimed and not self._is_stale(one.key, one.birth):
+                self._claim(one)
+            elif not claimed:
+                self._seen = []
+                self._count_new(one)
+            kept_one = self._block(one)
+            if kept_one is not None:
+                self._counted(kept_one)
+
+    def _is_stale(self, key: int, birth: int) -> bool:
+        """Whether another block lies there: one of another file's, most likely."""
+        stored = self._check.blocks.get(key)
+        return stored is not None and stored[0] != birth
 
     def _claim(self, run: Run) -> bool:
         """Note that the blocks are in use; False where some are already."""
-        if self._quiet or self.tree.met_before:
+        if self._quiet:
+            self.meets_shared = self.meets_shared or any(
+                self._check.shares.has(key) for key in (run.key, run.key + run.length - 1)
+            )
             return True
+        self._seen = []
         fine = True
-        for first, length in self._named_before(run.key, run.length):
-            for start, count in self._not_shared(first, length):
-                self._shared(run, start, count)
-                fine = False
+        if not self.tree.met_before:
+            for first, length in self._named_before(run.key, run.length):
+                for start, count in self._not_shared(first, length):
+                    if self._inode.shared:
+                        self._check.uncounted(start, count, self._inode.ino)
+                        continue
+                    self._shared(run, start, count)
+                    fine = False
+        self._count_new(run)
         return fine
 
     def _named_before(self, first: int, length: int) -> list[tuple[int, int]]:
         """Note that blocks are named once more, and in use; those that were so before."""
         found = self._check.shares.name(first, length)
-        self._meets_shared = self._meets_shared or found
+        self.meets_shared = self.meets_shared or found
         self._seen = [clash[:2] for clash in self._check.blocks_used.mark(first, length, USED)]
         return self._seen
 
@@ -208,7 +258,6 @@ class FileWalk:
     def _counted(self, run: Run) -> None:
         self.blocks += run.length
         self.block_bytes += extents.byte_count(run, self.block_size)
-        self._count_new(run)
         self.end = max(self.end, run.block * self.block_size + extents.byte_count(run, self.block_size))
         self._check.births_max = max(self._check.births_max, run.birth + run.length - 1)
         self._keep(run)
@@ -284,15 +333,12 @@ class FileWalk:
         """A layer as it should be; None where nothing of it can be shown."""
         check = self._check
         place = self._bytes_of(block, 1)
-        if not self._quiet:
-            seen = self.tree.met_before or bool(self._named_before(layer.key, 1))
-            if seen and not (self.tree.met_before or check.shares.has(layer.key)):
-                self._shared(Run(block, 1, layer.key, layer.birth), layer.key, 1)
-                return None
-        elif not self._is_mine(layer.key):
+        one = Run(block, 1, layer.key, layer.birth, layer.size % self.block_size)
+        if self._is_stale(layer.key, layer.birth):
+            self._seen = []
+            self._count_new(one)
+        elif not self._claim(one) or not self._is_mine(layer.key):
             return None
-        else:
-            seen = False
         problem = block_problem(check, layer.key, layer.birth)
         if problem:
             self._note(problem[0], problem[1], *place, key=layer.key, lost=True)
@@ -309,12 +355,7 @@ class FileWalk:
         if pages.bit_count() != count or pages.bit_length() * page > self.block_size:
             return None  # which of the pages these are is not known
         visible = layer.shown & pages & ~shown
-        if not visible:
-            return None
-        if not seen:
-            self.new_blocks += 1
-            self.new_bytes += size
-        return layer._replace(size=size, shown=visible)
+        return layer._replace(size=size, shown=visible) if visible else None
 
     # -- the block size --------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat as stat_bits
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -16,7 +17,16 @@ from vfsdb.fsck.scan import STEP
 from vfsdb.fsck.state import Check, sum_of_name
 from vfsdb.fsck.trees import TreeWalk
 from vfsdb.interface import NAME_BYTES_MAX, ROOT
-from vfsdb.records import DIRECTORY_PAGE, FIRST_KEY, KEY_MAX, ORPHANS_KEY, SHARES_KEY, Inode
+from vfsdb.records import (
+    DIRECTORY_PAGE,
+    FIRST_KEY,
+    KEY_MAX,
+    ORPHANS_KEY,
+    PAGE_LEVEL_MAX,
+    SHARES_KEY,
+    Inode,
+    Page,
+)
 
 TIES: Final = 256
 _HEAD: Final = struct.Struct("<IB")
@@ -63,7 +73,7 @@ class DirectoryWalk:
     Attributes
     ----------
     count, subdirectories : int
-        Entries that are sound enough to stay, and those of them that lead to directories.
+        Entries, whatever they are, and those of them that lead to directories.
     """
 
     def __init__(self, check: Check, directory: Inode, *, quiet: bool = False) -> None:
@@ -80,10 +90,13 @@ class DirectoryWalk:
         for leaf in self.tree.leaves():
             for key, value in zip(leaf.keys, leaf.values, strict=True):
                 entry = entry_of(key, value)
+                self.count += 1
                 if entry is None:
                     self._note("entry.value", f"an entry of {len(value)} bytes", key)
                 elif self._is_sound(entry):
                     yield entry
+                elif entry.kind == _DIRECTORY_KIND:
+                    self.subdirectories += 1
 
     def _is_sound(self, entry: Entry) -> bool:
         check = self._check
@@ -162,7 +175,6 @@ def one_directory(check: Check, directory: Inode, *, is_orphan: bool = False) ->
     inodes = check.inodes
     walk = DirectoryWalk(check, directory)
     for entry in walk.entries():
-        walk.count += 1
         at = inodes.at(entry.ino)
         if at < 0:
             continue
@@ -238,12 +250,42 @@ def links(check: Check, listed: set[int]) -> None:
             check.find("orphan.unlisted", "it has no names", ino=ino, key=ino)
         else:
             check.find("inode.unreachable", f"nlink {nlinks[at]}, no entry leads to it", ino=ino, key=ino)
+            _led_elsewhere(check, ino)
         if at % (STEP * 16) == 0:
             check.step("links", at, len(kinds), "inodes")
     _fixed_links(check)
     for ino in sorted(suspects):
         check.find("inode.parents", _known_names(check, ino), ino=ino, key=ino, field="parents")
     _loops(check)
+
+
+def _led_elsewhere(check: Check, ino: int) -> None:
+    """An entry that the inode knows, and that leads to an inode which does not know it."""
+    inode = check.inode(ino)
+    for number, key in names_of(check, inode) if inode is not None else ():
+        directory = check.inode(number)
+        entry = entry_at(check, directory, key) if directory is not None else None
+        if entry is None or entry.ino == ino:
+            continue
+        other = check.inode(entry.ino) if entry.ino >= FIRST_KEY else None
+        if other is None or (number, key) not in names_of(check, other):
+            problem = f"{entry.name!r} leads to {entry.ino}, inode {ino} knows it"
+            check.find("entry.ino", problem, ino=number, key=number, field=f"entry {key:#x}")
+
+
+def entry_at(check: Check, directory: Inode, key: int) -> Entry | None:
+    """The entry under *key* of a directory. O(depth of its tree)."""
+    page: Page | None = directory.root
+    for _ in range(PAGE_LEVEL_MAX + 1):
+        if page is None or not page.level:
+            break
+        child = page.children[min(bisect_right(page.keys, key, 1), len(page.children)) - 1]
+        examined = check.look(child)
+        page = examined.record if examined is not None and isinstance(examined.record, Page) else None
+    if page is None or page.level:
+        return None
+    at = bisect_left(page.keys, key)
+    return entry_of(key, page.values[at]) if at < len(page.keys) and page.keys[at] == key else None
 
 
 def _orphan(check: Check, ino: int, at: int) -> None:

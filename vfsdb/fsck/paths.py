@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left, bisect_right
 
 from vfsdb.fsck.namelists import names_of
-from vfsdb.fsck.names import DirectoryWalk, entry_of
+from vfsdb.fsck.names import DirectoryWalk, entry_at
 from vfsdb.fsck.state import Check
 from vfsdb.interface import ROOT
-from vfsdb.records import Inode, Page
+from vfsdb.records import Inode
 
 _DEPTH_MAX = 4096
 
@@ -37,19 +36,7 @@ def path_of(check: Check, ino: int) -> str:
 def name_at(check: Check, directory: int, key: int, ino: int) -> bytes | None:
     """The name under *key* of a directory, if it leads to *ino*. O(depth of its tree)."""
     found = check.inode(directory)
-    page: Page | None = found.root if found is not None else None
-    for _ in range(16):
-        if page is None or not page.level:
-            break
-        child = page.children[min(bisect_right(page.keys, key, 1), len(page.children)) - 1]
-        examined = check.look(child)
-        page = examined.record if examined is not None and isinstance(examined.record, Page) else None
-    if page is None or page.level:
-        return None
-    at = bisect_left(page.keys, key)
-    if at == len(page.keys) or page.keys[at] != key:
-        return None
-    entry = entry_of(key, page.values[at])
+    entry = entry_at(check, found, key) if found is not None else None
     return entry.name if entry is not None and entry.ino == ino else None
 
 

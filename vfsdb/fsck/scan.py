@@ -95,15 +95,32 @@ def _refuse_newer(check: Check) -> None:
 
 
 def _partners(check: Check, superblock: Superblock, examined: Examined) -> None:
+    """Two of three must agree: superblock, stores, and the label of the block store."""
     stores = check.source.stores
     broken = {name for name, *_ in examined.broken}
-    for name, found, expected in (
-        ("metadata_uuid", superblock.metadata_uuid, stores.metadata.uuid),
-        ("blocks_uuid", superblock.blocks_uuid, stores.blocks.uuid),
-    ):
-        if found != expected and name not in broken:
-            problem = f"{name} is {found.hex()}, the store is {expected.hex()}"
-            check.find("superblock.uuid", problem, key=SUPERBLOCK_KEY, field=name)
+    labelled = stores.blocks.partner == stores.metadata.uuid
+    wrong = [
+        (name, stored, store)
+        for name, stored, store in (
+            ("metadata_uuid", superblock.metadata_uuid, stores.metadata.uuid),
+            ("blocks_uuid", superblock.blocks_uuid, stores.blocks.uuid),
+        )
+        if stored != store and name not in broken
+    ]
+    if wrong and not labelled:
+        problem = f"{wrong[0][0]} is {wrong[0][1].hex()}, the store is {wrong[0][2].hex()}"
+        check.find("store.foreign", problem, store=stores.path)
+        return
+    for name, stored, store in wrong:
+        check.find("superblock.uuid", f"{name} is {stored.hex()}, the store is {store.hex()}", key=0, field=name)
+    if not labelled:
+        problem = (
+            f"it says {stores.blocks.partner.hex() or 'nothing'}, the metadata store is {stores.metadata.uuid.hex()}"
+        )
+        check.find("store.label", problem, store=stores.path)
+    elif not stores.metadata.holds(stores.blocks.needs):
+        problem = f"version {stores.blocks.needs}, on which deletes of blocks rest, is not in its history"
+        check.find("store.old-metadata", problem, store=stores.path)
     if superblock.block_size < superblock.inline_max and "inline_max" not in broken:
         problem = f"inline_max is {superblock.inline_max}, more than a block"
         check.find("superblock.field", problem, key=SUPERBLOCK_KEY, field="inline_max")

@@ -19,13 +19,22 @@ _SLACK: Final = 1 << 16  # keys above this many times what is stored are few, or
 
 
 class Records:
-    """The metadata records of one moment."""
+    """The metadata records of one moment.
+
+    Attributes
+    ----------
+    unreadable : dict[int, str]
+        Keys whose record the store cannot read, with what it said.
+    changed : dict[int, bytes | None]
+        What a repair stored (None: took away) since, which `get` gives instead.
+    """
 
     def __init__(self, store: MetadataStore, view: MetadataView) -> None:
         self.store = store
         self._view = view
         self.version = view.version
         self.unreadable: dict[int, str] = {}
+        self.changed: dict[int, bytes | None] = {}
 
     def keys(self, start: int = 0) -> Iterator[int]:
         """Keys that hold a record, ascending."""
@@ -33,6 +42,8 @@ class Records:
 
     def get(self, key: int) -> bytes | None:
         """Bytes of a record; None where there is none, or none that can be read (then it is in `unreadable`)."""
+        if key in self.changed:
+            return self.changed[key]
         if not 0 <= key <= self.store.key_max:
             return None
         try:

@@ -46,7 +46,11 @@ def _needs(check: Check) -> None:
     if counters.needs < check.births_max:
         _counter(check, "needs", f"it says {counters.needs}, a block that is in use was born at {check.births_max}")
     elif not blocks.holds(counters.needs):
-        _counter(check, "needs", f"version {counters.needs} is not in the history of the block store")
+        problem = f"version {counters.needs} is not in the history of the block store"
+        if any(finding.code in ("block.missing", "block.stale") for finding in check.findings):
+            check.find("store.old-blocks", problem, store=check.source.stores.path)
+        else:
+            _counter(check, "needs", problem)
 
 
 # -- chains ------------------------------------------------------------------------------------------------------

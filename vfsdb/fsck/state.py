@@ -90,6 +90,8 @@ class Check:
         What files share, as stored, and how often it was met.
     shared_blocks : dict[int, set[int]]
         Block keys by an inode that names them after another one did.
+    unclaimed : dict[int, set[int]]
+        Pages that an inode's tree leads to, by inode, which another tree may have.
     bad_blocks : dict[int, str]
         Blocks whose checksum does not match, with what the store said.
     local : bool
@@ -112,6 +114,7 @@ class Check:
         self.shares = Shares()
         self.inodes = Inodes(0, 0)
         self.shared_blocks: dict[int, set[int]] = {}
+        self.unclaimed: dict[int, set[int]] = {}
         self.bad_blocks: dict[int, str] = {}
         self.read_up_to = 0
         self.births_max = 0
@@ -139,6 +142,13 @@ class Check:
             return None
         assert isinstance(examined.record, Inode)
         return examined.record
+
+    def uncounted(self, first: int, length: int, ino: int) -> None:
+        """Blocks are named again, by a file that says that it shares some; the shares do not have them."""
+        if not self.totals["uncounted"]:
+            problem = f"{length} blocks from key {first} on are named more than once, and have no count"
+            self.find("shares.count", problem, ino=ino, key=first)
+        self.totals["uncounted"] += 1
 
     def note_broken(self, examined: Examined, key: int) -> None:
         """Findings for what is broken in a record by itself."""

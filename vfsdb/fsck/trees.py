@@ -54,13 +54,16 @@ class TreeWalk:
 
     def leaves(self) -> Iterator[Page]:
         """Every leaf that can be reached, in the order of the tree."""
-        root = self._root
+        root, key = self._root, 0
         if isinstance(root, int):
-            found = self._child(root, None)
+            key = root
+            found = self._child(key, None)
             if found is None:
                 return
             root = found
         self._judge(root, 0, 0, KEY_END)
+        if key:
+            self._claim(key, True)
         yield from self._below(root, 0, KEY_END, False)
 
     def _below(self, page: Page, lower: int, upper: int, met: bool) -> Iterator[Page]:
@@ -76,9 +79,21 @@ class TreeWalk:
             child = self._child(key, page.level, named or met)
             if child is None:
                 continue
-            last_or_first = (0 if number == 0 else first), stop
-            self._judge(child, key, *last_or_first)
+            fits = self._judge(child, key, 0 if number == 0 else first, stop) and child.level == page.level - 1
+            self._claim(key, fits)
             yield from self._below(child, first, stop, seen)
+
+    def _claim(self, key: int, fits: bool) -> None:
+        """Note that the page is this tree's. One that does not fit may be another's, which then has it."""
+        check = self._check
+        self._mine.add(key)
+        self.pages.append(key)
+        if self._quiet:
+            return
+        if fits:
+            check.keys.set(key, PAGE)
+        else:
+            check.unclaimed.setdefault(self._ino, set()).add(key)
 
     def _name(self, key: int, met: bool) -> bool:
         """A page leads to *key*, one that nobody led to before unless *met*; whether *key* has a count."""
@@ -108,7 +123,7 @@ class TreeWalk:
             self._note("page.shared", "the tree leads to it twice", key)
             return None
         page = examined.record
-        if not self._quiet and not shared and check.keys.get(key) == PAGE:
+        if not shared and self._is_anothers(key):
             self._note("page.shared", "it is a page of another tree, too", key)
             return None
         if examined.broken:
@@ -125,19 +140,28 @@ class TreeWalk:
                 return None
         if level is not None and page.level != level - 1:
             self._note("page.level", f"level {page.level} below a page of level {level}", key)
-        self._mine.add(key)
-        self.pages.append(key)
-        if not self._quiet:
-            check.keys.set(key, PAGE)
         return page
 
-    def _judge(self, page: Page, key: int, lower: int, upper: int) -> None:
-        """Bounds and size of a page; *key* 0: the root."""
+    def _is_anothers(self, key: int) -> bool:
+        """Whether another tree has the page; with *quiet* by what the check found."""
+        check = self._check
+        if check.keys.get(key) != PAGE:
+            return False
+        if not self._quiet:
+            check.unclaimed.setdefault(self._ino, set()).add(key)
+            return True
+        return key in check.unclaimed.get(self._ino, ())
+
+    def _judge(self, page: Page, key: int, lower: int, upper: int) -> bool:
+        """Bounds and size of a page, *key* 0: the root; whether it is within the bounds."""
+        fits = True
         keys = page.keys
         where = key or self._ino
         if keys and not page.level and (keys[0] < lower or keys[-1] >= upper):
+            fits = False
             self._note("page.bounds", f"keys {keys[0]} to {keys[-1]} where {lower} to {upper - 1} belong", where)
         elif page.level and len(keys) > 1 and (keys[1] < lower or keys[-1] >= upper):
+            fits = False
             self._note("page.bounds", f"keys {keys[1]} to {keys[-1]} where {lower} to {upper - 1} belong", where)
         if page.level:
             too_large = len(page.children) > (INNER_CHILDREN if key else ROOT_CHILDREN)
@@ -146,6 +170,7 @@ class TreeWalk:
             too_large = len(sizes) > 1 and sum(sizes) - max(sizes) > (LEAF_BYTES if key else ROOT_BYTES)
         if too_large:
             self._note("page.size", f"{len(keys)} entries are more than a page takes", where)
+        return fits
 
     def _note(self, code: str, problem: str, key: int, *, lost: bool = False) -> None:
         self.sound = False

@@ -1,0 +1,133 @@
+"""The two ourdb stores as a check finds them: verified, mended, and opened whether they are partners or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final, Literal, NamedTuple
+
+import ourdb
+from ourdb import OurDB, Position
+from vfsdb.database import Stores
+from vfsdb.errors import FormatError, PartnerError
+from vfsdb.stores.ourdb_blocks import OurdbBlockStore
+from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
+from vfsdb.stores.ourdb_order import Order
+from vfsdb.stores.ourdb_versions import vfsdb_errors
+
+Kind = Literal["metadata", "data", "missing", "unknown"]
+_LABEL_MAGIC: Final = b"VFSB"
+_SUPERBLOCK: Final = b"vfsdb"
+Progress = Callable[[str, int, int, str], object]
+
+
+class Problem(NamedTuple):
+    """What ourdb's own check says. *is_damage*: more than what the next writer sees to by itself."""
+
+    file: str
+    offset: int
+    text: str
+    is_damage: bool
+
+
+class Verified(NamedTuple):
+    """What a check of one store gave. *token*: where a stopped one goes on, "" for a whole one."""
+
+    problems: list[Problem]
+    sound: bool
+    token: str
+
+
+def kind_of(directory: str) -> Kind:
+    """Which of the two stores lies in *directory*, by what is in it. Nothing is written."""
+    if not os.path.isdir(directory) or not os.listdir(directory):
+        return "missing"
+    try:
+        with OurDB(directory, "r", verify="never") as db:
+            label = db.get(db.key_max)
+            if label is not None and label[:4] == _LABEL_MAGIC:
+                return "data"
+            superblock = db.get(0)
+            return "metadata" if superblock is not None and _SUPERBLOCK in superblock[:16] else "unknown"
+    except (ourdb.OurDBError, OSError):
+        return "unknown"
+
+
+def verify_store(directory: str, *, deep: bool, progress: Progress | None, resume: str = "") -> Verified:
+    """ourdb's own check of one store. FormatError where it is none."""
+    with vfsdb_errors(directory):
+        report = ourdb.verify(directory, deep, progress, resume=resume or None)
+    found = [Problem(one.file, one.offset, one.problem, one.severity == "error") for one in report.findings]
+    if not report.ok and not any(problem.is_damage for problem in found):
+        found = [problem._replace(is_damage=True) for problem in found]
+    return Verified(found, report.ok, report.resume_token or "")
+
+
+class Mended(NamedTuple):
+    """What ourdb's own repair did."""
+
+    actions: list[str]
+    lost: list[str]
+    aside: str
+    sound: bool
+
+
+def mend_store(directory: str, progress: Progress | None) -> Mended:
+    """ourdb's own repair of one store. StoreBusyError while somebody writes."""
+    with vfsdb_errors(directory):
+        report = ourdb.repair(directory, progress)
+    return Mended(report.actions, report.lost, report.aside or "", report.ok)
+
+
+class _AnyOrder(Order):
+    """As `Order`, for stores that may not be partners: nothing is refused for that."""
+
+    def accept(self, position: Position, tag: bytes) -> bool:
+        """Whether the blocks of a commit are there, if these are the blocks that it means."""
+        try:
+            return super().accept(position, tag)
+        except PartnerError:
+            return True
+
+
+def open_as_found(
+    metadata_dir: str, data_dir: str, path: str, *, write: bool, deep: bool = False, lock_timeout: float = 0.0
+) -> Stores:
+    """Open both stores, partners or not.
+
+    Raises
+    ------
+    StoreBusyError
+        *write*, and somebody else writes.
+    CorruptionError, FormatError, OSError
+        One of them cannot be opened.
+    """
+    mode: Literal["r", "w"] = "w" if write else "r"
+    common: dict[str, Any] = {"verify": "first" if deep else "never"}
+    if write:
+        common |= {"lock_timeout": lock_timeout, "auto_compact": False}
+    with vfsdb_errors(data_dir):
+        blocks = OurdbBlockStore(OurDB(data_dir, mode, **common))
+    try:
+        order = _AnyOrder(blocks, metadata_dir)
+        hooks: dict[str, Any] = {"before_durable": order.before_durable} if write else {}
+        with vfsdb_errors(metadata_dir):
+            db = OurDB(metadata_dir, mode, accept_commit=order.accept, **common | {"verify": "first"}, **hooks)
+        metadata = OurdbMetadataStore(db, blocks)
+    except BaseException:
+        blocks.close()
+        raise
+    return Stores(metadata, blocks, path)
+
+
+__all__ = [
+    "FormatError",
+    "Kind",
+    "Mended",
+    "Problem",
+    "Verified",
+    "kind_of",
+    "mend_store",
+    "open_as_found",
+    "verify_store",
+]
