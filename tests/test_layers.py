@@ -145,6 +145,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"cli_output", "cli_walk"},
         {"cli_context"},
         {
+            "cli_commands_changes",
             "cli_commands_files",
             "cli_commands_fsck",
             "cli_commands_list",

@@ -135,9 +135,14 @@ def _reading(store: str) -> VFS:
     return _through_socket(store) or _opened(store, "r")
 
 
-def _opened(store: str, mode: api.Mode, lock_timeout: float = 0.0, serve: bool = False) -> VFS:
+def open_beside(store: str) -> VFS:
+    """The filesystem in *store*, read beside whoever has it open for writing, and following that."""
+    return _opened(store, "r", follow=True)
+
+
+def _opened(store: str, mode: api.Mode, lock_timeout: float = 0.0, serve: bool = False, follow: bool = False) -> VFS:
     try:
-        return api.open(store, mode, follow=False, lock_timeout=lock_timeout, serve=serve)
+        return api.open(store, mode, follow=follow, lock_timeout=lock_timeout, serve=serve)
     except FileNotFoundError as error:
         if error.filename != store:
             raise

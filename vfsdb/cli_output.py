@@ -135,6 +135,11 @@ class Output:
             if self.as_json:
                 print("]" if started else "[]")
 
+    def record(self, row: object, line: str) -> None:
+        """One of the things that come as they happen: a line, or a JSON object on one line; printed at once."""
+        self._written = True
+        print(json.dumps(jsonable(row)) if self.as_json else line, flush=True)
+
     def error(self, text: str) -> None:
         """One line on stderr: which command, and *text*."""
         self.bar.wipe()

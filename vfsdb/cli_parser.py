@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from vfsdb import (
     cli_commands_attributes,
+    cli_commands_changes,
     cli_commands_files,
     cli_commands_fsck,
     cli_commands_list,
@@ -128,6 +129,7 @@ def build(in_shell: bool = False) -> tuple[Parser, Verbs]:
     _add_tar(verbs)
     _add_store(verbs, in_shell)
     if not in_shell:
+        _add_changes(verbs)
         _add_mounting(verbs)
     return parser, verbs
 
@@ -388,6 +390,25 @@ def _add_store(verbs: Verbs, in_shell: bool) -> None:
     dump = verbs.add("dump-record", module.run_dump_record, "store")
     dump.add_argument("record", metavar="RECORD", help="key of a metadata record, or a path")
     _flags(dump, ("--raw", "raw", "its bytes as they are stored"))
+
+
+def _add_changes(verbs: Verbs) -> None:
+    module = cli_commands_changes
+    changes = verbs.add("changes", module.run_changes, "store")
+    _flags(changes, ("--visible", "visible", "those too that a power cut may take back"))
+    watch = verbs.add("watch", module.run_watch, "store")
+    watch.add_argument("path", metavar="PATH", nargs="?", default="/", help="file or directory (default: /)")
+    _flags(
+        watch,
+        ("-r --recursive", "recursive", "everything below, too"),
+        ("--durable", "durable", "tell a change only when a power cut does not take it back"),
+    )
+    watch.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end when nothing happened for so long")
+    for verb in (changes, watch):
+        since = "begin behind this version, as printed before (changes: default 0, the first one; watch: now)"
+        verb.add_argument("--since", type=_count, metavar="VERSION", help=since)
+    backup = verbs.add("backup", module.run_backup, "store")
+    backup.add_argument("target", metavar="TARGET", help="a new directory, or an earlier backup of this store")
 
 
 def _add_mounting(verbs: Verbs) -> None:

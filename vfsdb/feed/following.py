@@ -90,7 +90,7 @@ class Feed:
         self._renewed = time.monotonic()
 
     def _check_version(self) -> None:
-        if self._version and not self._store.holds(self._version):
+        if self._version > self._store.version or (self._version and not self._store.holds(self._version)):
             newest = self._store.version
             raise HistoryLostError(
                 f"this filesystem does not hold version {self._version}: a crash took it back, or it is another "
