@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ class Sizes:
     walk_files: int = 1_000_000
 
 
+Part = Callable[[Path, Sizes, random.Random], list[Figure]]
 QUICK = Sizes(
     directories=(100, 1_000, 20_000),
     probes=500,
@@ -44,18 +45,20 @@ QUICK = Sizes(
 )
 
 
-def measure(directory: Path, *, quick: bool, seed: int, tell: Callable[[str], None]) -> list[Figure]:
-    """All figures, each from a store of its own that is removed afterwards."""
+def measure(
+    directory: Path, parts: Iterable[Part], *, quick: bool, seed: int, tell: Callable[[str], None]
+) -> list[Figure]:
+    """All figures of *parts*, each from a store of its own that is removed afterwards."""
     sizes = QUICK if quick else Sizes()
     found: list[Figure] = []
-    for part in PARTS:
+    for part in parts:
         tell(part.__name__.strip("_").replace("_", " "))
         found += part(directory, sizes, random.Random(seed))
     return found
 
 
 @contextmanager
-def _store(directory: Path, **options: Any) -> Iterator[Any]:
+def store(directory: Path, **options: Any) -> Iterator[Any]:
     import vfsdb
 
     base = str(directory / f"vfs-special-{os.getpid()}")
@@ -88,7 +91,7 @@ def _directories(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figu
     """Operations in directories of each size; of small ones there are many, so that no name is looked up twice."""
     found: dict[str, list[float]] = {}
     for count in sizes.directories:
-        with _store(directory) as fs:
+        with store(directory) as fs:
             folders = [f"/d{number}" for number in range(max(1, sizes.probes // count))]
             for folder in folders:
                 fs.mkdir(folder)
@@ -119,7 +122,7 @@ def _directories(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figu
 
 def _append(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     data, times = rng.randbytes(100), []
-    with _store(directory) as fs:
+    with store(directory) as fs:
         for size in (0, sizes.large_bytes):
             path = f"/file{size}"
             with fs.open(path, "wb") as file:
@@ -139,7 +142,7 @@ def _append(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
 
 def _overwrites(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     data = rng.randbytes(4096)
-    with _store(directory) as fs:
+    with store(directory) as fs:
         with fs.open("/large", "wb") as file:
             for _ in range(sizes.large_bytes // MIB):
                 file.write(rng.randbytes(MIB))
@@ -188,7 +191,7 @@ def _import(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
                 folder = source / f"d{number // 500}"
                 folder.mkdir(parents=True)
             (folder / f"f{number}").write_bytes(rng.randbytes(rng.randrange(100, 3000)))
-        with _store(directory) as fs:
+        with store(directory) as fs:
             start = perf_counter()
             fs.import_tree(str(source), "/tree")
             seconds = perf_counter() - start
@@ -244,7 +247,7 @@ def _child(script: str, *arguments: object) -> list[float]:
 
 
 def _memory(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
-    with _store(directory) as fs:
+    with store(directory) as fs:
         path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
         for first in range(0, sizes.walk_files, 1000):
             with fs.transaction():
@@ -266,7 +269,7 @@ def _memory(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
 def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     from vfsdb.compacting import compact
 
-    with _store(directory) as fs:
+    with store(directory) as fs:
         path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
         held = 0
         for _ in range(2):
@@ -285,5 +288,4 @@ def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     ]
 
 
-Part = Callable[[Path, Sizes, random.Random], list[Figure]]
 PARTS: tuple[Part, ...] = (_directories, _append, _overwrites, _import, _memory, _space)
