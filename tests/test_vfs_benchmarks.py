@@ -38,7 +38,7 @@ def test_every_workload_runs_and_leaves_what_it_wrote(kind: type[Peer], tmp_path
     peer.close()
 
 
-@pytest.mark.parametrize("part", (*vfs_special.PARTS, *vfs_sharing.PARTS), ids=lambda part: part.__name__.strip("_"))
+@pytest.mark.parametrize("part", [*vfs_special.PARTS, *vfs_sharing.PARTS], ids=lambda part: part.__name__.strip("_"))
 def test_every_special_measurement_gives_figures(part: vfs_special.Part, tmp_path: Path) -> None:
     import random
 

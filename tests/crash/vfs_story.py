@@ -335,6 +335,25 @@ def _drawn(tree: Tree, weights: dict[str, int], number: int, chance: random.Rand
             return operation
 
 
+def drawn_of(tree: Tree, name: str, number: int, chance: random.Random) -> Operation | None:
+    """An operation of that name that *tree* allows; None where it allows none, or chance would have it so."""
+    return _DRAWERS[name](tree, name, number, chance)
+
+
+def tree_of(contents: Contents) -> Tree:
+    """The tree that says *contents*; no file is open."""
+    tree = Tree()
+    for name in sorted(contents, key=lambda name: (contents[name][2] != name, name)):
+        kind, _, same, data, xattrs = contents[name]
+        path = tuple(name.split(b"/"))
+        if same != name:
+            node = tree.node(tuple(same.split(b"/")))
+        else:
+            node = Node(kind, bytearray(data), {}, dict(xattrs))
+        tree.node(path[:-1]).entries[path[-1]] = node
+    return tree
+
+
 def _place(tree: Tree, chance: random.Random, depth_max: int = 3) -> Path | None:
     """Where a new name can be."""
     parents = [path for path in [(), *tree.paths("directory")] if len(path) < depth_max]
@@ -594,11 +613,7 @@ class Session:
         self.fs.clone(find(self.fs, source), *self._place(target))
 
     def _copy(self, source: int, here: int, target: int, there: int, length: int) -> None:
-        done = 0
-        while count := self.fs.copy_file_range(
-            self.slots[source], here + done, self.slots[target], there + done, length - done
-        ):
-            done += count
+        self.fs.copy_file_range(self.slots[source], here, self.slots[target], there, length)
 
     def _unlink(self, path: Path) -> None:
         self.fs.unlink(*self._place(path))
