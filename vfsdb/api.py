@@ -23,7 +23,7 @@ from vfsdb.posix import VFS
 from vfsdb.posix_base import Shared
 from vfsdb.records import SUPERBLOCK_KEY
 from vfsdb.remote import RemoteFileSystem
-from vfsdb.service import Service
+from vfsdb.service import Host, Service
 from vfsdb.stores.memory_store import open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
 
@@ -148,7 +148,7 @@ def open(
                 sync_seconds=sync_seconds,
             )
             on_error.callback(filesystem.close)
-            service = _serve(filesystem, path) if serve and path is not None else None
+            service = listen(filesystem, path) if serve and path is not None else None
             opened = VFS(filesystem, shared=_Opened(filesystem, service))
         on_error.pop_all()
     return opened
@@ -274,9 +274,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _serve(filesystem: FileSystem, path: str) -> Service | None:
+def listen(filesystem: FileSystem, path: str, description: str = "", host: Host | None = None) -> Service | None:
+    """Let others reach *filesystem*, the writer of the store in *path*; None where the host has no sockets."""
     try:
-        return Service(filesystem, path, _description())
+        return Service(filesystem, path, description or _description(), host)
     except OSError as error:
         if error.errno not in _NO_SOCKETS:
             raise

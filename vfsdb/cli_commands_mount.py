@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
 from typing import Final
 
@@ -16,12 +19,15 @@ from vfsdb.cli_context import Context
 from vfsdb.cli_output import ExitCode
 from vfsdb.errors import os_error
 from vfsdb.fuse import words as mount_words
+from vfsdb.fuse.guests import Guests
 from vfsdb.fuse.mounting import check_mountpoint, unmount
 from vfsdb.fuse.mounts import Mount, mount
 from vfsdb.posix import VFS
 
 log = logging.getLogger("vfsdb.fuse")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_NOBODY_ELSE: Final = {"entry_seconds": 3600.0, "attribute_seconds": 3600.0, "keep_cache": True}
+_SWITCH_SECONDS: Final = 0.0005  # at most so long a thread that computes keeps the one that answers waiting
 _READY: Final = b"1"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -50,12 +56,22 @@ def run_mount(context: Context, arguments: argparse.Namespace) -> int:
 def _serve(
     context: Context, arguments: argparse.Namespace, words: mount_words.MountWords, ready: Callable[[], None]
 ) -> int:
-    with _opened(context.store, words, arguments.wait) as vfs:
-        options = {"source": os.path.abspath(context.store), "flags": tuple(words.flags), **words.mount}
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with ExitStack() as stack:
+        vfs = stack.enter_context(_opened(context.store, words, arguments.wait))
+        own = not vfs.filesystem.read_only
+        options = {"source": os.path.abspath(context.store), "flags": tuple(words.flags)}
+        options |= (_NOBODY_ELSE if own else {}) | words.mount
         before = [signal.signal(number, _stop) for number in _ENDING]
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until there is something to unmount
         try:
             mounted = mount(vfs.filesystem, arguments.mountpoint, **options)
+            signal.signal(signal.SIGUSR1, lambda number, frame: _log_metrics(mounted))
+            if own:
+                description = f"mounted at {mounted.mountpoint}"
+                service = api.listen(vfs.filesystem, context.store, description, Guests(vfs.filesystem, mounted))
+                if service is not None:
+                    stack.callback(service.close)
             log.info("mounted %s at %s", context.store, mounted.mountpoint)
             _wait(mounted, ready)
         finally:
@@ -64,6 +80,11 @@ def _serve(
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     log.info("unmounted %s", arguments.mountpoint)
     return ExitCode.OK
+
+
+def _log_metrics(mounted: Mount) -> None:
+    """SIGUSR1: what the kernel asked and holds, as one line of JSON, whatever the log level is."""
+    log.critical("%s", json.dumps(mounted.metrics()))
 
 
 def _wait(mounted: Mount, ready: Callable[[], None]) -> None:
@@ -82,7 +103,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _opened(store: str, words: mount_words.MountWords, wait: float) -> VFS:
     if words.mount.get("read_only"):
         return api.open(store, "r", atime="noatime")
-    return api.open(store, "w", atime=words.atime, lock_timeout=wait)  # type: ignore[arg-type]
+    return api.open(store, "w", atime=words.atime, lock_timeout=wait, serve=False)  # type: ignore[arg-type]
 
 
 def _in_background(serve: Callable[[Callable[[], None]], int]) -> int:

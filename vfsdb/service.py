@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from vfsdb import wire
 from vfsdb.errors import os_error
@@ -19,11 +19,25 @@ from vfsdb.interface import FileSystem
 from vfsdb.remote import SOCKET_NAME, with_short_path
 
 
+class Host(Protocol):
+    """Somebody who keeps copies of what is in the filesystem, and must know that others change it."""
+
+    def came(self) -> None:
+        """A connection was made; it has asked for nothing yet."""
+
+    def answers(self) -> None:
+        """An answer is about to be sent: what was done for it is to be known everywhere first."""
+
+    def left(self) -> None:
+        """A connection ended."""
+
+
 class Service:
     """Listens in directory *store*, whose writer lock this process holds; callers are told *description*."""
 
-    def __init__(self, filesystem: FileSystem, store: str, description: str = "") -> None:
+    def __init__(self, filesystem: FileSystem, store: str, description: str = "", host: Host | None = None) -> None:
         self._filesystem = filesystem
+        self._host = host
         self._store = store
         self._hello = (wire.VERSION, os.getpid(), description, filesystem.read_only)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -83,16 +97,23 @@ class Service:
             threading.Thread(target=self._serve, args=(connection,), name="vfsdb-connection", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        session = _Session(self._filesystem)
+        session, host = _Session(self._filesystem), self._host
+        if host is not None:
+            host.came()
         try:
             wire.send(connection, self._hello)
             while (request := wire.receive(connection)) is not None:
-                wire.send(connection, session.answer(request))
+                answer = session.answer(request)
+                if host is not None:
+                    host.answers()
+                wire.send(connection, answer)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EPROTO, errno.EBADF):
                 raise
         finally:
             session.close()
+            if host is not None:
+                host.left()
             with self._lock:
                 self._connections.discard(connection)
             connection.close()

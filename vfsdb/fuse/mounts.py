@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from vfsdb.fuse import mounting
+from vfsdb.fuse.notifications import Notifier
 from vfsdb.fuse.operations import Operations
 from vfsdb.fuse.options import MountOptions
-from vfsdb.fuse.session import Session
-from vfsdb.interface import FileSystem
+from vfsdb.fuse.session import Session, opcode_name
+from vfsdb.interface import Event, FileSystem
 
 
 class Mount:
@@ -30,6 +32,7 @@ class Mount:
         self._operations = Operations(fs, writeback=options.writeback)
         self._descriptor = mounting.mount(mountpoint, options)
         self._session = Session(self._descriptor, self._operations, options)
+        self._notifier = Notifier(self._descriptor)
         self._failure: BaseException | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="vfsdb-fuse", daemon=True)
@@ -46,7 +49,9 @@ class Mount:
             self._session.run()
         except BaseException as error:
             self._failure = error
+            mounting.abort(self.mountpoint)
         finally:
+            self._notifier.close()
             os.close(self._descriptor)  # who still waits for an answer gets ENOTCONN
             self._done.set()
 
@@ -58,7 +63,30 @@ class Mount:
     @property
     def requests(self) -> int:
         """How many requests the kernel sent so far."""
-        return self._session.requests
+        return self._session.requests()
+
+    def metrics(self) -> dict[str, Any]:
+        """What the kernel asked so far, by name, and what it holds now."""
+        session, operations = self._session, self._operations
+        asked = {opcode_name(opcode): count for opcode, count in sorted(session.counts.items()) if count}
+        return {
+            "requests": asked,
+            "refused": session.failures,
+            "stalls": session.stalls,
+            "inodes": len(operations.lookups),
+            "lookups": sum(operations.lookups.values()),
+            "files": len(operations.files),
+            "directories": len(operations.directories),
+            "notifications": self._notifier.sent,
+        }
+
+    def changed(self, events: Sequence[Event]) -> None:
+        """Others changed this: the kernel forgets what it kept of it. Returns at once; may be called under any lock."""
+        self._notifier.tell(events)
+
+    def settle(self, seconds: float = 1.0) -> bool:
+        """Until the kernel has forgotten all that `changed` was told, at most so long; whether it has."""
+        return self._notifier.wait(seconds)
 
     @property
     def alive(self) -> bool:

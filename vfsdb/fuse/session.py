@@ -1,7 +1,9 @@
 """One mount's conversation with the kernel: a loop that reads requests, and threads for those that wait.
 
 The loop answers everything that is quick itself, one request after the other: a change of threads costs more than most
-requests. What may wait for a disk or for another process (`_WAITING`) is done by a thread of its own.
+requests. What may wait for a disk or for another process (`_WAITING`) is done by a thread of its own. A watcher
+looks whether requests lie unread while the loop is at one; then another thread goes on with the loop, and the
+one that was held up ends with its answer.
 
 Invariants
 ----------
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import select
 import threading
 
 from vfsdb.database import EngineError
@@ -32,6 +35,7 @@ from vfsdb.fuse.workers import Workers
 
 log = logging.getLogger("vfsdb.fuse")
 _WAITING = frozenset({Opcode.FSYNC, Opcode.FSYNCDIR, Opcode.SYNCFS, Opcode.SETLKW})
+_STALL_SECONDS = 0.02
 _UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.NOTIFY_REPLY})
 
 
@@ -52,39 +56,96 @@ class Session:
         self._options = options
         self._workers = Workers("vfsdb-fuse")
         self._handlers: dict[int, Handler] = {}
-        self._ended = False
+        self._turn = 0  # number of the loop that reads; older ones end when they notice
+        self._loops: set[threading.Thread] = set()
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
         self.agreement: Agreement | None = None
         self.ready = threading.Event()  # the kernel and we agreed: the mount works
-        self.requests = 0
+        self.counts = dict.fromkeys(map(int, Opcode), 0)  # requests so far, by opcode; 0: unknown ones
+        self.counts[0] = 0
+        self.failures = 0  # of those that were refused with an errno
 
     def run(self) -> None:
-        """Answer until the filesystem is unmounted."""
-        try:
-            self._loop()
-        finally:
-            self._ended = True
-            self._operations.interrupt_all()
-            self._workers.join()
-            self._operations.destroy()
-            self.ready.set()
+        """Answer until the filesystem is unmounted.
 
-    def _loop(self) -> None:
+        Raises
+        ------
+        Exception
+            What made reading requests impossible.
+        """
+        watcher = threading.Thread(target=self._watch, name="vfsdb-fuse-watch", daemon=True)
+        self._go_on()
+        watcher.start()
+        self._over.wait()
+        self._operations.interrupt_all()
+        self._workers.join()
+        for thread in list(self._loops):
+            thread.join()
+        self._operations.destroy()
+        self.ready.set()
+        if self._failure is not None:
+            raise self._failure
+
+    def requests(self) -> int:
+        """How many there were so far."""
+        return sum(self.counts.values())
+
+    @property
+    def stalls(self) -> int:
+        """How often another thread had to go on with the loop."""
+        return self._turn - 1
+
+    def _go_on(self) -> None:
+        """A new thread reads from now on."""
+        self._turn += 1
+        thread = threading.Thread(target=self._loop, args=(self._turn,), name="vfsdb-fuse-loop", daemon=True)
+        self._loops = {thread, *(other for other in self._loops if other.is_alive())}
+        thread.start()
+
+    def _watch(self) -> None:
+        """Go on with another thread whenever a request has been left unread for `_STALL_SECONDS`."""
+        unread = select.poll()
+        unread.register(self._descriptor, select.POLLIN)
+        while not self._over.is_set():
+            if any(events & ~select.POLLIN for _, events in unread.poll()):
+                return  # unmounted
+            before = self.requests()
+            if self._over.wait(_STALL_SECONDS):
+                return
+            if self.requests() == before and unread.poll(0):
+                self._go_on()
+
+    def _loop(self, turn: int) -> None:
+        try:
+            if self._read(turn):
+                self._over.set()
+        except BaseException as error:
+            self._failure = error
+            self._over.set()
+
+    def _read(self, turn: int) -> bool:
+        """Read and answer until another thread's *turn* comes (False), or the filesystem is unmounted (True)."""
         buffer = bytearray(HEADER_ROOM + self._options.write_bytes_max)
-        view, buffers, descriptor = memoryview(buffer), [buffer], self._descriptor
+        view, buffers, descriptor, counts = memoryview(buffer), [buffer], self._descriptor, self.counts
         request = Request()
-        while size := receive(descriptor, buffers):
-            self.requests += 1
+        while self._turn == turn:
+            size = receive(descriptor, buffers)
+            if not size:
+                return True
             try:
                 request.fill(view, size)
             except Malformed as error:
                 log.warning("a request that is none: %s", error)
                 continue
+            counts[request.opcode if request.opcode in counts else 0] += 1
             if request.opcode in _WAITING:
                 if request.opcode == Opcode.SETLKW:
                     self._operations.begin_wait(request.unique)
                 self._workers.do(self._answer, request.copy())
             else:
                 self._answer(request)
+        return False
 
     def _answer(self, request: Request) -> None:
         """Do what is asked and send the reply."""
@@ -92,16 +153,18 @@ class Session:
         try:
             reply = handler(request) if handler is not None else self._special(request)
         except OSError as error:
-            log.debug("%s of inode %d: %s", _name(request.opcode), request.node, error)
+            self.failures += 1
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s of inode %d: %s", opcode_name(request.opcode), request.node, error)
             reply = self._refused(request, error.errno or errno.EIO)
         except EngineError as error:
-            log.error("%s of inode %d: %s", _name(request.opcode), request.node, error)
+            log.error("%s of inode %d: %s", opcode_name(request.opcode), request.node, error)
             reply = self._refused(request, errno.EIO)
         except Malformed as error:
-            log.warning("%s that is none: %s", _name(request.opcode), error)
+            log.warning("%s that is none: %s", opcode_name(request.opcode), error)
             reply = self._refused(request, errno.EINVAL)
         except Exception:
-            log.exception("%s of inode %d", _name(request.opcode), request.node)
+            log.exception("%s of inode %d", opcode_name(request.opcode), request.node)
             reply = self._refused(request, errno.EIO)
         if reply is not None:
             send(self._descriptor, reply if type(reply) is tuple else (reply,))  # type: ignore[arg-type]
@@ -134,7 +197,8 @@ class Session:
         return reply
 
 
-def _name(opcode: int) -> str:
+def opcode_name(opcode: int) -> str:
+    """Its name in the protocol."""
     try:
         return Opcode(opcode).name
     except ValueError:

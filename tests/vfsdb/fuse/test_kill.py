@@ -103,7 +103,6 @@ def test_what_fsync_acknowledged_outlives_kill_9(tmp_path: Path, options: dict[s
 
 
 @pytest.mark.torture
-def test_what_fsync_acknowledged_outlives_a_hundred_kills(tmp_path: Path) -> None:
-    for seed in range(10):
-        (tmp_path / str(seed)).mkdir()
-        rounds(tmp_path / str(seed), 10, seed, writeback=bool(seed % 2))
+@pytest.mark.parametrize("seed", range(10))
+def test_what_fsync_acknowledged_outlives_a_hundred_kills(tmp_path: Path, seed: int) -> None:
+    rounds(tmp_path, 10, seed, writeback=bool(seed % 2))
