@@ -24,7 +24,6 @@ TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 63) - 1
 FLAGS_MAX: Final = 0xFFFFFFFF
 OWNER_BYTES_MAX: Final = 255
 ID_MAX: Final = 0xFFFFFFFE  # uid_t -1 means "leave it"
-_NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.")
 
 
 _new: Final[Callable[[type[Stat], tuple[object, ...]], Stat]] = tuple.__new__  # half of what Stat() costs
@@ -202,7 +201,7 @@ def _changed(ws: WriteSet, ino: int) -> None:
 def _check_name(inode: Inode, name: bytes) -> None:
     if not name or len(name) > XATTR_NAME_BYTES_MAX or b"\0" in name:
         raise os_error(errno.ERANGE, name, reason=f"a name has 1 to {XATTR_NAME_BYTES_MAX} bytes, without NUL")
-    if not name.startswith(_NAMESPACES) or name in _NAMESPACES:
+    if not name.startswith(xattrs.NAMESPACES) or name in xattrs.NAMESPACES:
         raise os_error(errno.EOPNOTSUPP, name, reason="names begin with user., trusted., security. or system.")
     if name.startswith(b"system."):
         if name not in (acl.ACCESS_XATTR, acl.DEFAULT_XATTR) or inode.kind == _SYMLINK:

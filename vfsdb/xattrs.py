@@ -14,6 +14,7 @@ from vfsdb.records import Inode
 from vfsdb.writeset import WriteSet
 
 INLINE_BYTES_MAX: Final = 512  # names and values in the inode record, together
+NAMESPACES: Final = (b"user.", b"trusted.", b"security.", b"system.")  # what names begin with: xattr(7)
 ALL_BYTES_MAX: Final = 1 << 20
 
 

@@ -64,7 +64,7 @@ _EXPECTED: Final = {
     SHARES_KEY: DIRECTORY,
 }
 _TYPE_BITS: Final = {FILE: stat_bits.S_IFREG, DIRECTORY: stat_bits.S_IFDIR, SYMLINK: stat_bits.S_IFLNK}
-_NODE_BITS: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK, stat_bits.S_IFIFO, stat_bits.S_IFSOCK)
+NODE_KINDS: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK, stat_bits.S_IFIFO, stat_bits.S_IFSOCK)
 _PARENT: Final = struct.Struct("<IQ")
 
 
@@ -161,8 +161,8 @@ def _type_by_content(value: Any) -> int | None:
 
 
 def _type_by_mode(mode: Any) -> int | None:
-    kind = stat_bits.S_IFMT(mode) if type(mode) is int else 0
-    found = {bits: of_type for of_type, bits in _TYPE_BITS.items()} | dict.fromkeys(_NODE_BITS, NODE)
+    kind = mode & 0o170000 if type(mode) is int else 0
+    found = {bits: of_type for of_type, bits in _TYPE_BITS.items()} | dict.fromkeys(NODE_KINDS, NODE)
     return found.get(kind)
 
 
@@ -234,10 +234,10 @@ def _text(value: Any) -> bool:
 
 def _inode(values: list[Any], key: int, of_type: int, found: list[Broken]) -> Inode:
     fields = _Fields(values, found, "inode.field")
-    kinds = _NODE_BITS if of_type == NODE else (_TYPE_BITS[of_type],)
+    kinds = NODE_KINDS if of_type == NODE else (_TYPE_BITS[of_type],)
     mode = fields.take(
         "mode",
-        lambda value: type(value) is int and 0 <= value <= 0o177777 and stat_bits.S_IFMT(value) in kinds,
+        lambda value: type(value) is int and 0 <= value <= 0o177777 and value & 0o170000 in kinds,
         None,
     )
     if mode is None:

@@ -85,6 +85,7 @@ CODES: Final[Mapping[str, Meaning]] = {
         ("xattrs.shared", "two inodes have one record of attributes", "forget it in the second"),
         ("xattrs.empty", "a record of attributes holds none", "drop it"),
         ("xattrs.twice", "an attribute stands in the inode and in its record", "keep the one in the inode"),
+        ("xattrs.name", "an attribute has a name that none can have", "drop it, its bytes kept"),
         ("xattrs.acl", "an access control list is none", "drop it, its bytes kept"),
         ("page.missing", "a page of a tree is not there", _REBUILD),
         ("page.type", "a page belongs to the other kind of tree", _REBUILD),

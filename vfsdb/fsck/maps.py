@@ -14,6 +14,7 @@ from vfsdb.errors import CorruptionError
 from vfsdb.extents import Entry, Patched, Run
 from vfsdb.fsck.state import USED, Check
 from vfsdb.fsck.trees import TreeWalk
+from vfsdb.interface import FILE_BYTES_MAX
 from vfsdb.layers import Layer
 from vfsdb.records import MAP_PAGE, Inode
 
@@ -83,7 +84,9 @@ class FileWalk:
         inode = self._inode
         if not inode.shared and (self.meets_shared or self.tree.meets_shared):
             self._note("file.shared", "it names what others name, and says that it does not")
-        if self.end > inode.size:
+        if inode.size > FILE_BYTES_MAX:
+            self._note("file.size", f"{inode.size} bytes are more than a file can have")
+        elif self.end > inode.size:
             self._note("file.size", f"data up to byte {self.end} of a file of {inode.size}")
         for name, has in zip(("blocks", "block_bytes", "reserved_bytes"), self.told, strict=True):
             counted = getattr(inode, name)
@@ -105,7 +108,7 @@ class FileWalk:
         except CorruptionError as error:
             self._note("map.entry", error.problem, *self._bytes_of(index, 1), lost=True)
             return
-        if entry.length < 1 or index + entry.length > extents.INDEX_END:
+        if entry.length < 1 or (index + entry.length - 1) * self.block_size >= FILE_BYTES_MAX:
             self._note(
                 "map.entry",
                 f"it covers {entry.length} blocks from block {index} on",
@@ -391,6 +394,28 @@ class FileWalk:
             return None
         found = self._likely_block_size()
         return found if found != self.block_size else None
+
+
+def agrees_with_itself(check: Check, inode: Inode) -> bool:
+    """Whether a file's map has the blocks and bytes that the inode counts, and none behind its end.
+
+    Of two files that name one block, one that does not is wrong most likely.
+    """
+    blocks = byte_count = end = 0
+    try:
+        for leaf in TreeWalk(check, inode.ino, inode.root, MAP_PAGE, quiet=True).leaves():
+            for entry in map(extents.decode, leaf.keys, leaf.values):
+                if type(entry) is Run:
+                    blocks += entry.length
+                elif type(entry) is Patched:
+                    blocks += len(entry.layers)
+                length = extents.byte_count(entry, inode.block_size)
+                byte_count += length
+                if type(entry) is Run:
+                    end = entry.block * inode.block_size + length
+    except CorruptionError:
+        return False
+    return (blocks, byte_count) == (inode.blocks, inode.block_bytes) and end <= inode.size
 
 
 def is_block_size(size: int) -> bool:

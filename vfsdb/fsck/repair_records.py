@@ -13,13 +13,14 @@ from vfsdb.acl import ACCESS_XATTR, DEFAULT_XATTR
 from vfsdb.database import EngineError
 from vfsdb.errors import VFSError
 from vfsdb.extents import Patched, Run
-from vfsdb.fsck.fields import Examined
+from vfsdb.fsck.fields import NODE_KINDS, Examined
 from vfsdb.fsck.findings import Finding, Stage, of_stage
 from vfsdb.fsck.maps import FileWalk, is_block_size
 from vfsdb.fsck.mender import Mender
 from vfsdb.fsck.names import entry_at
-from vfsdb.fsck.scan import is_acl
+from vfsdb.fsck.scan import is_acl, is_attribute_name
 from vfsdb.fsck.trees import TreeWalk
+from vfsdb.interface import FILE_BYTES_MAX
 from vfsdb.mkfs import BLOCK_SIZE, INLINE_MAX
 from vfsdb.records import (
     COUNTERS_KEY,
@@ -186,14 +187,11 @@ def _mend_fields(mender: Mender, inode: Inode, broken: set[str]) -> None:
     for name in broken & set(_TIMES):
         setattr(inode, name, max(times, default=mender.now_ns))
     inode.generation = min(inode.generation, mender.check.records.version)
-    if "mode" in broken and not stat_bits.S_ISREG(inode.mode) and not stat_bits.S_ISDIR(inode.mode):
+    if inode.kind in NODE_KINDS:
+        inode.size = 0
+    if "mode" in broken and inode.kind in NODE_KINDS:
         kind = _kind_by_name(mender, inode)
-        if (
-            kind
-            and not stat_bits.S_ISLNK(inode.mode)
-            and stat_bits.S_IFMT(kind) not in (stat_bits.S_IFREG, stat_bits.S_IFDIR, stat_bits.S_IFLNK)
-        ):
-            inode.mode = stat_bits.S_IFMT(kind) | inode.mode & 0o7777
+        inode.mode = (kind if kind in NODE_KINDS else inode.kind) | inode.mode & 0o7777
     if stat_bits.S_ISREG(inode.mode) and inode.inline is not None:
         inode.blocks = inode.block_bytes = inode.reserved_bytes = 0
 
@@ -213,6 +211,9 @@ def _mend_attributes(mender: Mender, inode: Inode, codes: set[str]) -> None:
         if name in inode.xattrs and not is_acl(inode.xattrs[name]):
             mender.kept.add("attribute", inode.ino, inode.xattrs[name], name=name.decode())
             inode.xattrs = {one: value for one, value in inode.xattrs.items() if one != name}
+    for name in [name for name in inode.xattrs if not is_attribute_name(name)]:
+        mender.kept.add("attribute", inode.ino, inode.xattrs[name], name=repr(name))
+        inode.xattrs = {one: value for one, value in inode.xattrs.items() if one != name}
     key = inode.xattrs_key
     if not key:
         return
@@ -220,12 +221,22 @@ def _mend_attributes(mender: Mender, inode: Inode, codes: set[str]) -> None:
     if examined is None or not isinstance(examined.record, dict) or "xattrs.shared" in codes:
         inode.xattrs_key = 0
         return
-    if not codes & {"xattrs.field", "xattrs.empty", "xattrs.twice", "record.type", "record.version", "record.length"}:
+    if not codes & {
+        "xattrs.field",
+        "xattrs.empty",
+        "xattrs.twice",
+        "xattrs.name",
+        "record.type",
+        "record.version",
+        "record.length",
+    }:
         return
     data = mender.check.records.get(key)
     if data is not None:
         mender.kept.add("record", key, data, why=min(codes))
-    rest = {name: value for name, value in examined.record.items() if name not in inode.xattrs}
+    rest = {
+        name: value for name, value in examined.record.items() if name not in inode.xattrs and is_attribute_name(name)
+    }
     if rest:
         mender.put(key, codecs.encode_xattrs(rest))
     else:
@@ -280,7 +291,7 @@ def _mend_file(mender: Mender, inode: Inode) -> None:
     entries = list(walk.entries)
     for entry in walk.again:
         entries[entries.index(entry)] = _stored_again(mender, inode, entry)
-    inode.size = max(inode.size, walk.end)
+    inode.size = walk.end if inode.size > FILE_BYTES_MAX else max(inode.size, walk.end)
     items = [(entry.block, extents.encode(entry)) for entry in entries]
     old = [key for key in walk.tree.pages if not mender.check.shares.has(PAGES + key)]
     if inode.shared or len(old) < len(walk.tree.pages) or walk.meets_shared:

@@ -11,8 +11,8 @@ from typing import Final
 
 from vfsdb import acl
 from vfsdb.errors import FormatError
-from vfsdb.fsck.fields import INODES, PAGES, Examined, examine
-from vfsdb.fsck.maps import FileWalk, is_block_size
+from vfsdb.fsck.fields import INODES, NODE_KINDS, PAGES, Examined, examine
+from vfsdb.fsck.maps import FileWalk, agrees_with_itself, is_block_size
 from vfsdb.fsck.namelists import names_of
 from vfsdb.fsck.state import ATTRIBUTES, INODE, Check, Inodes, sum_of_name
 from vfsdb.fsck.trees import TreeWalk
@@ -32,13 +32,14 @@ from vfsdb.records import (
     Inode,
     Superblock,
 )
+from vfsdb.xattrs import NAMESPACES
 
 STEP: Final = 4096
 _TOLD_MAX: Final = 1000  # findings of one kind
 _MASK: Final = (1 << 64) - 1
 _ACLS: Final = (acl.ACCESS_XATTR, acl.DEFAULT_XATTR)
 _LISTS: Final = (ORPHANS_KEY, SHARES_KEY)  # inodes without a name
-_SKIPPED: Final = PAGES | {FREE_PAGE}  # which trees and free lists lead to
+_THREE_FIELDS, _MANY_FIELDS = 0x93, b"\xdc\x00"  # of a msgpack array, which has less than 256 here
 
 
 def fixed_records(check: Check) -> None:
@@ -161,15 +162,29 @@ def scan(check: Check) -> None:
             if key >= FIRST_KEY:
                 check.find("record.unreadable", check.records.unreadable.get(key, "it is gone"), key=key, lost=True)
             continue
-        if len(data) > 1 and data[1] in _SKIPPED and data[0] == VERSION:
+        if key >= FIRST_KEY and is_page(data):
             check.totals["pages"] += 1
             continue
         if key >= FIRST_KEY or key in (ROOT_KEY, *_LISTS):
             one_record(check, key, examine(data, key))
         elif key not in (SUPERBLOCK_KEY, COUNTERS_KEY):
             check.find("record.unreferenced", "keys 5 to 15 hold nothing", key=key)
+    for key in check.postponed:
+        inode = check.inode(key)
+        if inode is not None:
+            one_map(check, inode)
     check.totals["records"] = done
     check.step("records", done, count, "records")
+
+
+def is_page(data: bytes) -> bool:
+    """Whether a record is a page of a tree or of a free list by its type and its number of fields."""
+    if len(data) < 5 or data[0] != VERSION:
+        return False
+    if data[1] in PAGES:
+        return data[2] == _THREE_FIELDS
+    fields = data[4] if data[2:4] == _MANY_FIELDS else data[2] & 0xF
+    return data[1] == FREE_PAGE and fields % 4 == 1
 
 
 def one_record(check: Check, key: int, examined: Examined) -> None:
@@ -199,19 +214,29 @@ def one_inode(check: Check, inode: Inode, examined: Examined) -> None:
     if inode.generation > check.records.version:
         problem = f"generation {inode.generation}, the newest commit is {check.records.version}"
         check.find("inode.generation", problem, ino=ino, key=ino, field="generation")
+    if inode.size and inode.kind in NODE_KINDS:
+        check.find("inode.field", f"size is {inode.size}, a node has no content", ino=ino, key=ino, field="size")
     if inode.xattrs or inode.xattrs_key:
         attributes(check, inode)
     if stat_bits.S_ISREG(inode.mode):
         check.totals["files"] += 1
         if inode.inline is None:
-            walk = FileWalk(check, inode)
-            walk.run()
-            check.totals["blocks"] += walk.new_blocks
-            check.totals["bytes"] += walk.new_bytes
+            if check.local or (not examined.broken and agrees_with_itself(check, inode)):
+                one_map(check, inode)
+            else:
+                check.postponed.append(ino)
         else:
             _inline(check, inode)
     if ino not in _LISTS:
         check.totals["inodes"] += 1
+
+
+def one_map(check: Check, inode: Inode) -> None:
+    """The map of a file, and its blocks."""
+    walk = FileWalk(check, inode)
+    walk.run()
+    check.totals["blocks"] += walk.new_blocks
+    check.totals["bytes"] += walk.new_bytes
 
 
 def _inline(check: Check, inode: Inode) -> None:
@@ -229,6 +254,9 @@ def attributes(check: Check, inode: Inode) -> None:
     for name in _ACLS:
         if name in inode.xattrs and not is_acl(inode.xattrs[name]):
             check.find("xattrs.acl", f"{name.decode()} is no access control list", ino=ino, key=ino, lost=True)
+    for name in inode.xattrs:
+        if not is_attribute_name(name):
+            check.find("xattrs.name", f"{name!r} is in no namespace", ino=ino, key=ino, lost=True)
     if not key:
         return
     examined = check.look(key) if key >= FIRST_KEY else None
@@ -248,9 +276,17 @@ def attributes(check: Check, inode: Inode) -> None:
         check.find(broken.code, f"{broken.field} {broken.problem}", ino=ino, key=key, field=broken.field, lost=True)
     if not examined.record and not examined.broken:
         check.find("xattrs.empty", "it holds none", ino=ino, key=key)
+    for name in examined.record:
+        if not is_attribute_name(name):
+            check.find("xattrs.name", f"{name!r} is in no namespace", ino=ino, key=key, lost=True)
     twice = inode.xattrs.keys() & examined.record.keys()
     if twice:
         check.find("xattrs.twice", f"{min(twice)!r} stands in both places", ino=ino, key=key)
+
+
+def is_attribute_name(name: bytes) -> bool:
+    """Whether a name stands in one of the namespaces of xattr(7)."""
+    return name.startswith(NAMESPACES) and name not in NAMESPACES
 
 
 def is_acl(value: bytes) -> bool:

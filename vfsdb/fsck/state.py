@@ -92,6 +92,8 @@ class Check:
         Block keys by an inode that names them after another one did.
     unclaimed : dict[int, set[int]]
         Pages that an inode's tree leads to, by inode, which another tree may have.
+    postponed : list[int]
+        Files that contradict themselves: what they have is looked at when all others have theirs.
     bad_blocks : dict[int, str]
         Blocks whose checksum does not match, with what the store said.
     local : bool
@@ -116,6 +118,7 @@ class Check:
         self.shared_blocks: dict[int, set[int]] = {}
         self.unclaimed: dict[int, set[int]] = {}
         self.bad_blocks: dict[int, str] = {}
+        self.postponed: list[int] = []
         self.read_up_to = 0
         self.births_max = 0
         self.bad_hashes = 0

@@ -130,7 +130,7 @@ def _file(vfs: VFS, path: str, found: Any) -> File:
     }
     content: object = None
     if stat_bits.S_ISREG(found.st_mode):
-        content = vfs.read_bytes(path)
+        content = vfs.read_bytes(path) if found.st_size < 1 << 26 else found.st_size
     elif stat_bits.S_ISLNK(found.st_mode):
         content = vfs.readlink(path)
     return (
