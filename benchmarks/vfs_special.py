@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -88,24 +89,29 @@ def _per_call(act: Callable[[Any], Any], items: list[Any]) -> float:
 
 
 def _directories(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
-    """Operations in directories of each size; of small ones there are many, so that no name is looked up twice."""
+    """Operations in directories of each size, of which there are as many as make the same number of files.
+
+    So a look-up costs reading pages that are in no cache in all of them alike, and what differs is the directory.
+    """
     found: dict[str, list[float]] = {}
     for count in sizes.directories:
         with store(directory) as fs:
-            folders = [f"/d{number}" for number in range(max(1, sizes.probes // count))]
+            folders = [f"/d{number}" for number in range(max(sizes.directories) // count)]
             for folder in folders:
                 fs.mkdir(folder)
-                for first in range(0, count, 10_000):
-                    with fs.transaction():
-                        for number in range(first, min(first + 10_000, count)):
-                            fs.write_bytes(f"{folder}/old{number}", b"")
+            files = ((folder, number) for folder in folders for number in range(count))
+            while some := list(islice(files, 10_000)):
+                with fs.transaction():
+                    for folder, number in some:
+                        fs.write_bytes(f"{folder}/old{number}", b"")
             fs.sync()
             places = [f"{rng.choice(folders)}/" for _ in range(sizes.probes)]
             new = [f"{place}new{number}" for number, place in enumerate(places)]
             moved = [f"{place}moved{number}" for number, place in enumerate(places)]
-            old = [f"{folder}/old{number}" for folder in folders for number in range(count)]
+            chosen = rng.sample(range(len(folders) * count), sizes.probes)
+            old = [f"{folders[one // count]}/old{one % count}" for one in chosen]
             acts: list[tuple[str, Callable[[Any], Any], list[Any]]] = [
-                ("lookup", fs.stat, rng.sample(old, sizes.probes)),
+                ("lookup", fs.stat, old),
                 ("create", lambda path: fs.write_bytes(path, b""), new),
                 ("rename", lambda pair: fs.rename(*pair), list(zip(new, moved, strict=True))),
                 ("unlink", fs.unlink, moved),
