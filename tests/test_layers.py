@@ -145,6 +145,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"fuse.__init__"},
         {"cli_output", "cli_walk"},
         {"cli_context"},
+        {"cli_moments"},
         {
             "cli_commands_changes",
             "cli_commands_files",
@@ -152,6 +153,7 @@ LAYERS: dict[str, list[set[str]]] = {
             "cli_commands_list",
             "cli_commands_mount",
             "cli_commands_names",
+            "cli_commands_past",
             "cli_commands_store",
             "cli_commands_transfer",
         },

@@ -170,6 +170,7 @@ class AsyncVFS:
     diff = _awaited(VFS.diff)
     restore = _awaited(VFS.restore)
     undelete = _awaited(VFS.undelete)
+    last_seen = _awaited(VFS.last_seen)
 
     async def log(self, path: AnyPath, *, follow_symlinks: bool = True) -> AsyncIterator[Revision[str]]:
         """The kept versions of a file or directory, newest first: ``async for``."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import vfsdb
 from vfsdb.cli_context import Context, UsageError, filesystem_of
+from vfsdb.cli_moments import opened_at
 from vfsdb.cli_output import ExitCode, Output, abandon_stdout, prepare_streams
 from vfsdb.cli_parser import Parser, build
 from vfsdb.cli_shell import run_shell
@@ -44,6 +45,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> int:
     try:
         if arguments.needs == "store":
             return int(arguments.command(context, arguments))
+        if getattr(arguments, "at", None) is not None:
+            with opened_at(arguments.store, arguments.at) as vfs:
+                return int(arguments.command(Context(arguments.store, vfs, output), arguments))
         writes = arguments.needs != "reading" and not getattr(arguments, "read_only", False)
         serve = arguments.needs == "serving"
         with filesystem_of(arguments.store, writes, getattr(arguments, "wait", 0.0), serve) as vfs:

@@ -15,9 +15,11 @@ from vfsdb import (
     cli_commands_list,
     cli_commands_mount,
     cli_commands_names,
+    cli_commands_past,
     cli_commands_store,
     cli_commands_transfer,
     cli_commands_walk,
+    cli_moments,
 )
 from vfsdb.cli_commands_walk import KINDS
 from vfsdb.cli_context import Command
@@ -75,8 +77,13 @@ class Verbs:
         self._in_shell = in_shell
         self.names: list[str] = []
 
-    def add(self, name: str, command: Command, needs: Needs, *, store: bool = True) -> argparse.ArgumentParser:
-        """A verb with what all have in common; the caller adds its own arguments. Without *store* it has no STORE."""
+    def add(
+        self, name: str, command: Command, needs: Needs, *, store: bool = True, past: bool = False
+    ) -> argparse.ArgumentParser:
+        """A verb with what all have in common; the caller adds its own arguments. Without *store* it has no STORE.
+
+        With *past* it can look at an earlier moment.
+        """
         verb = self._made(name, (command.__doc__ or "").splitlines()[0])
         verb.set_defaults(command=command, needs=needs, prog=verb.prog)
         verb.add_argument("--json", action="store_true", help="print JSON alone on stdout")
@@ -84,6 +91,8 @@ class Verbs:
             if needs in ("writing", "serving"):
                 wait = "wait so long for another writer (default: 5)"
                 verb.add_argument("--wait", type=_seconds, default=WAIT_SECONDS, metavar="SECONDS", help=wait)
+            if past:
+                verb.add_argument("--at", metavar="MOMENT", help=f"as it was then: {cli_moments.HELP}")
             if store:
                 verb.add_argument("store", metavar="STORE", help="directory of the store")
         return verb
@@ -128,6 +137,7 @@ def build(in_shell: bool = False) -> tuple[Parser, Verbs]:
     _add_transfers(verbs)
     _add_tar(verbs)
     _add_store(verbs, in_shell)
+    _add_past(verbs)
     if not in_shell:
         _add_changes(verbs)
         _add_mounting(verbs)
@@ -141,7 +151,7 @@ def _flags(verb: argparse.ArgumentParser, *flags: tuple[str, str, str]) -> None:
 
 
 def _add_looking(verbs: Verbs) -> None:
-    ls = verbs.add("ls", cli_commands_list.run_ls, "reading")
+    ls = verbs.add("ls", cli_commands_list.run_ls, "reading", past=True)
     ls.add_argument("paths", metavar="PATH", nargs="*", default=[], help="directories and files (default: /)")
     _flags(
         ls,
@@ -157,14 +167,14 @@ def _add_looking(verbs: Verbs) -> None:
         ("-S", "by_size", "largest first"),
         ("-r --reverse", "reverse", "the other way round"),
     )
-    tree = verbs.add("tree", cli_commands_walk.run_tree, "reading")
+    tree = verbs.add("tree", cli_commands_walk.run_tree, "reading", past=True)
     tree.add_argument("path", metavar="PATH", nargs="?", default=".", help="where to begin (default: /)")
     tree.add_argument("-L", "--level", metavar="N", type=_count, help="at most so deep")
     _flags(tree, ("-a --all", "all", "names that start with a dot too"), ("-d", "directories", "directories alone"))
-    stat = verbs.add("stat", cli_commands_list.run_stat, "reading")
+    stat = verbs.add("stat", cli_commands_list.run_stat, "reading", past=True)
     stat.add_argument("paths", metavar="PATH", nargs="+", help="what to look at")
     _flags(stat, ("-L --dereference", "dereference", "what symbolic links lead to"))
-    du = verbs.add("du", cli_commands_walk.run_du, "reading")
+    du = verbs.add("du", cli_commands_walk.run_du, "reading", past=True)
     du.add_argument("paths", metavar="PATH", nargs="*", default=[], help="files and trees (default: /)")
     _flags(
         du,
@@ -178,7 +188,7 @@ def _add_looking(verbs: Verbs) -> None:
 
 
 def _add_find(verbs: Verbs) -> None:
-    find = verbs.add("find", cli_commands_walk.run_find, "reading")
+    find = verbs.add("find", cli_commands_walk.run_find, "reading", past=True)
     find.add_argument("paths", metavar="PATH", nargs="*", default=[], help="where to begin (default: /)")
     find.add_argument("-name", metavar="PATTERN", help="the last name matches: * ? [a-z]")
     find.add_argument("-iname", metavar="PATTERN", help="the same, whatever the case")
@@ -199,7 +209,7 @@ def _add_find(verbs: Verbs) -> None:
 
 
 def _add_files(verbs: Verbs) -> None:
-    cat = verbs.add("cat", cli_commands_files.run_cat, "reading")
+    cat = verbs.add("cat", cli_commands_files.run_cat, "reading", past=True)
     cat.add_argument("paths", metavar="PATH", nargs="+", help="files")
     put = verbs.add("put", cli_commands_files.run_put, "serving")
     put.add_argument("sources", metavar="FILE", nargs="+", help="files of the host; - is stdin")
@@ -210,7 +220,7 @@ def _add_files(verbs: Verbs) -> None:
         ("-p --preserve", "preserve", "times and all permission bits too"),
         ("--parents", "parents", "make the directories above PATH"),
     )
-    get = verbs.add("get", cli_commands_files.run_get, "reading")
+    get = verbs.add("get", cli_commands_files.run_get, "reading", past=True)
     get.add_argument("source", metavar="PATH", help="a file of the store")
     get.add_argument("target", metavar="FILE", nargs="?", help="where on the host (default: here); - is stdout")
     _flags(get, ("-p --preserve", "preserve", "times and all permission bits too"))
@@ -292,7 +302,7 @@ def _add_attributes(verbs: Verbs) -> None:
     _flags(chown, recursive, ("-h --no-dereference", "no_dereference", "symbolic links themselves"))
     own = ("-h --no-dereference", "no_dereference", "of a symbolic link itself")
     xattr = verbs.group("xattr", "Extended attributes of a file: get, set, list, remove.")
-    get = xattr.add("get", module.run_xattr_get, "reading")
+    get = xattr.add("get", module.run_xattr_get, "reading", past=True)
     get.add_argument("path", metavar="PATH", help="whose attribute")
     get.add_argument("name", metavar="NAME", help="user.NAME is meant where there is no dot")
     set_ = xattr.add("set", module.run_xattr_set, "writing")
@@ -302,7 +312,7 @@ def _add_attributes(verbs: Verbs) -> None:
     only = set_.add_mutually_exclusive_group()
     only.add_argument("--create", action="store_true", help="it must be new")
     only.add_argument("--replace", action="store_true", help="it must be there")
-    list_ = xattr.add("list", module.run_xattr_list, "reading")
+    list_ = xattr.add("list", module.run_xattr_list, "reading", past=True)
     list_.add_argument("path", metavar="PATH", help="whose attributes")
     remove = xattr.add("remove", module.run_xattr_remove, "writing")
     remove.add_argument("path", metavar="PATH", help="whose attributes")
@@ -310,7 +320,7 @@ def _add_attributes(verbs: Verbs) -> None:
     for verb in (get, set_, list_, remove):
         _flags(verb, own)
     acls = verbs.group("acl", "POSIX access control lists: get, set, remove.")
-    acl_get = acls.add("get", module.run_acl_get, "reading")
+    acl_get = acls.add("get", module.run_acl_get, "reading", past=True)
     acl_get.add_argument("paths", metavar="PATH", nargs="+", help="whose list")
     acl_set = acls.add("set", module.run_acl_set, "writing")
     acl_set.add_argument("entries", metavar="ENTRIES", help="as user:1000:rw-,group::r-x,mask::r--")
@@ -327,7 +337,7 @@ def _add_transfers(verbs: Verbs) -> None:
     import_ = verbs.add("import", module.run_import, "serving")
     import_.add_argument("source", metavar="DIRECTORY", help="of the host")
     import_.add_argument("target", metavar="PATH", nargs="?", default="/", help="directory of the store (default: /)")
-    export = verbs.add("export", module.run_export, "reading")
+    export = verbs.add("export", module.run_export, "reading", past=True)
     export.add_argument("source", metavar="PATH", help="directory of the store")
     export.add_argument("target", metavar="DIRECTORY", help="of the host; made where it is missing")
     for verb in (import_, export):
@@ -338,7 +348,7 @@ def _add_transfers(verbs: Verbs) -> None:
 def _add_tar(verbs: Verbs) -> None:
     module = cli_commands_transfer
     tar = verbs.group("tar", "Tar archives: create, extract, list.")
-    create = tar.add("create", module.run_tar_create, "reading")
+    create = tar.add("create", module.run_tar_create, "reading", past=True)
     create.add_argument("source", metavar="PATH", help="directory of the store")
     create.add_argument("file", metavar="FILE", help="archive on the host; - is stdout")
     packed = create.add_mutually_exclusive_group()
@@ -409,6 +419,28 @@ def _add_changes(verbs: Verbs) -> None:
         verb.add_argument("--since", type=_count, metavar="VERSION", help=since)
     backup = verbs.add("backup", module.run_backup, "store")
     backup.add_argument("target", metavar="TARGET", help="a new directory, or an earlier backup of this store")
+
+
+def _add_past(verbs: Verbs) -> None:
+    module = cli_commands_past
+    snapshot = verbs.add("snapshot", module.run_snapshot, "writing")
+    snapshot.add_argument("name", metavar="NAME", help="1 to 200 characters, without /")
+    _flags(snapshot, ("--delete", "delete", "give it up"))
+    verbs.add("snapshots", module.run_snapshots, "reading")
+    diff = verbs.add("diff", module.run_diff, "reading")
+    diff.add_argument("first", metavar="MOMENT", help=cli_moments.HELP)
+    diff.add_argument("second", metavar="MOMENT", nargs="?", help="another one (default: now)")
+    log = verbs.add("log", module.run_log, "reading")
+    log.add_argument("path", metavar="PATH", help="a file or directory, or where one was")
+    log.add_argument("-n", dest="number", metavar="N", type=_count, help="at most so many versions")
+    restore = verbs.add("restore", module.run_restore, "serving")
+    restore.add_argument("path", metavar="PATH", help="what to restore; / is everything")
+    restore.add_argument("--from", dest="moment", metavar="MOMENT", required=True, help=cli_moments.HELP)
+    undelete = verbs.add("undelete", module.run_undelete, "serving")
+    undelete.add_argument("path", metavar="PATH", help="what is gone")
+    retention = verbs.add("retention", module.run_retention, "writing")
+    words = "none, all, a number of commits, or an age as 12h or 7d (default: show it)"
+    retention.add_argument("rule", metavar="RULE", nargs="?", help=words)
 
 
 def _add_mounting(verbs: Verbs) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from vfsdb import wire
+from vfsdb.database import Retention
 from vfsdb.errors import os_error
 from vfsdb.interface import FileSystem
 
@@ -110,6 +111,18 @@ class RemoteFileSystem(FileSystem):
                 self.call("rollback")
                 raise
             self.call("commit")
+
+    @property
+    def version(self) -> int:
+        return int(self.call("version"))
+
+    @property
+    def retention(self) -> Retention:
+        return Retention(*self.call("retention"))
+
+    @retention.setter
+    def retention(self, rule: Retention) -> None:
+        self.call("retention", rule.versions, rule.seconds, rule.all)
 
     def close(self) -> None:
         self._connection.close()

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 from vfsdb import wire
+from vfsdb.database import Retention
 from vfsdb.errors import os_error
 from vfsdb.interface import FileSystem
 from vfsdb.remote import SOCKET_NAME, with_short_path
@@ -146,6 +147,13 @@ class _Session:
             return None
         if operation in ("commit", "rollback"):
             return self._end(operation == "commit")
+        if operation == "version":
+            return self._filesystem.version
+        if operation == "retention":
+            if arguments:
+                self._filesystem.retention = Retention(*arguments)
+            rule = self._filesystem.retention
+            return rule.versions, rule.seconds, rule.all
         if operation not in wire.OPERATIONS:
             raise os_error(errno.ENOSYS, reason=f"no operation {operation!r:.40}")
         result = getattr(self._filesystem, operation)(*arguments)

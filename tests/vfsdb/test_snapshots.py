@@ -273,6 +273,9 @@ def test_a_remote_writer_takes_snapshots(tmp_path: Path) -> None:
             with pytest.raises(FileExistsError):
                 remote.snapshot("first")
             remote.delete_snapshot("first")
+            remote.retention = Retention(seconds=60)
+            assert remote.retention == fs.retention == Retention(seconds=60)
+            assert remote.version == fs.version
         assert fs.snapshots() == []
 
 

@@ -121,8 +121,11 @@ class PastOperations(Base):
         given = text(path)
         if self._exists(given):
             raise os_error(errno.EEXIST, given, reason="nothing to undelete; restore() goes back to an earlier state")
-        version, _ = self._last_seen(given)
-        return self.restore(given, from_=version)
+        return self.restore(given, from_=self.last_seen(given))
+
+    def last_seen(self, path: AnyPath) -> int:
+        """The newest kept version at which there was such a path. FileNotFoundError."""
+        return self._last_seen(text(path))[0]
 
     def _exists(self, path: str | bytes) -> bool:
         try:
