@@ -14,11 +14,15 @@ import pytest
 
 import vfsdb
 from ourdb.testing import MemoryStorage
+from tests.crash import vfs_check
+from tests.crash import vfs_story as story
 from tests.vfsdb import invariants
+from tests.vfsdb.test_crash import LONG, Told, let_go, live
 from vfsdb.committed import Committed
 from vfsdb.compacting import compact
 from vfsdb.core import InodeFileSystem
 from vfsdb.database import Compacted
+from vfsdb.errors import is_full
 from vfsdb.interface import ROOT
 from vfsdb.mkfs import make_filesystem
 from vfsdb.posix import VFS
@@ -264,6 +268,26 @@ def test_look_for_room_that_found_none_is_not_repeated(monkeypatch: pytest.Monke
             with full():
                 vfs.write_bytes(f"/more {number}", data_of("more", 100_000))
         assert len(looks) <= 2
+
+
+# -- stories on disks that are too small -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", story.KINDS if LONG else ("mixed", "reopen"))
+def test_story_on_a_disk_of_any_size_leaves_the_tree_of_a_step(kind: str, layout: str) -> None:
+    for capacity in range(60_000, 1_300_000, 20_000 if LONG else 310_000):
+        storages = disks(layout, capacity)
+        told = Told()
+        try:
+            live(kind, storages, told)
+        except OSError as error:
+            assert is_full(error)  # noqa: PT017 (where the disk is large enough there is none)
+            assert told.durable < told.started
+        let_go(told)
+        resize(storages, 1 << 30)
+        step = vfs_check.check(kind, None, told.durable, told.started, storages)
+        assert step >= told.durable
 
 
 # -- a disk of the kernel's ------------------------------------------------------------------------------------
