@@ -25,6 +25,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from ourdb.testing import MemoryStorage, PowerCut
 from tests.vfsdb import invariants
+from tests.vfsdb.clone_rules import CloneRules
 from tests.vfsdb.model_past import PastRules
 from tests.vfsdb.test_two_stores import Disk, Power, disks
 from vfsdb.committed import Committed
@@ -111,7 +112,7 @@ def _works(act: Callable[[], object]) -> bool:
     return True
 
 
-class FilesystemMachine(PastRules):
+class FilesystemMachine(CloneRules, PastRules):
     """``past[i]`` is the tree after call i that changed it; the host has the last, or what a transaction made of it.
 
     ``durable`` and ``committed``: what no power cut, and no kill, takes. Slots are open files.
