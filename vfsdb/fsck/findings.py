@@ -51,9 +51,18 @@ CODES: Final[Mapping[str, Meaning]] = {
             "ourdb's own repair, which keeps the originals aside",
         ),
         ("store.swapped", "the two stores lie in each other's directories", "put them back"),
-        ("store.missing", "one of the two stores is not there", "none: put it back, or restore a backup"),
-        ("store.foreign", "the block store belongs to another filesystem", "none: put the right one back"),
+        ("store.label", "the block store's label names another metadata store", "label it anew"),
         ("store.old-metadata", "the metadata store is an older copy than the blocks need", "go on with what is there"),
+    ),
+    **_table(
+        "error",
+        Stage.NEVER,
+        ("store.missing", "one of the two stores is not there", "none: put it back, or restore a backup"),
+        ("store.foreign", "the two stores belong to different filesystems", "none: put the right one back"),
+    ),
+    **_table(
+        "error",
+        Stage.SPACE,
         ("store.old-blocks", "the block store is an older copy than the metadata needs", "go on with what is there"),
     ),
     **_table(

@@ -1,0 +1,306 @@
+"""Damage of the two stores as wholes: on disk, under every name that fsck goes by."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vfsdb
+from tests.vfsdb.fsck import trees
+from vfsdb import cli, cli_fsck
+from vfsdb.errors import FormatError, StoreBusyError
+from vfsdb.fsck.findings import Report
+from vfsdb.fsck.run import fsck
+
+ROOT = Path(__file__).resolve().parents[3]
+BIG = bytes(range(256)) * 1024
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A filesystem on disk with one of everything."""
+    path = tmp_path_factory.mktemp("made") / "fs"
+    with vfsdb.open(path, block_size=trees.BLOCK, inline_max=100) as fs:
+        trees.fill(fs)
+        fs.write_bytes("/big", BIG)
+    return path
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(made, tmp_path / "fs"))
+
+
+def tree(path: Path) -> dict[str, Any]:
+    """Content of every file, by path."""
+    with vfsdb.open(path, "r", follow=False) as fs:
+        return {
+            f"{place.rstrip('/')}/{name}": fs.read_bytes(f"{place.rstrip('/')}/{name}")
+            for place, _, names in fs.walk("/")
+            for name in names
+            if fs.isfile(f"{place.rstrip('/')}/{name}")
+        }
+
+
+def codes(report: Report) -> set[str]:
+    return {finding.code for finding in report.findings if finding.severity != "note"}
+
+
+def mended(path: Path, **options: Any) -> Report:
+    """Repair; a second check finds nothing, and the filesystem opens for writing."""
+    report = fsck(path, True, **options)
+    assert report.left == [] and report.exit_code in (0, 1)
+    assert codes(fsck(path, deep=True)) == set()
+    with vfsdb.open(path, "w") as fs:
+        fs.write_bytes("/after", BIG)
+        assert fs.read_bytes("/after") == BIG
+        fs.unlink("/after")
+    assert codes(fsck(path, deep=True)) == set()
+    return report
+
+
+def test_a_sound_filesystem_is_clean_and_nothing_is_written(store: Path) -> None:
+    before = {file: file.read_bytes() for file in store.rglob("*") if file.is_file()}
+    for options in ({}, {"deep": True}, {"below": ["/deep"]}, {"inos": [1, 16, 20]}):
+        report = fsck(store, **options)  # type: ignore[arg-type]
+        assert report.ok and report.exit_code == 0 and report.complete, options
+    assert {file: file.read_bytes() for file in store.rglob("*") if file.is_file()} == before
+
+
+def test_swapped_stores_are_put_back(store: Path) -> None:
+    wanted = tree(store)
+    os.rename(store / "metadata", store / "aside")
+    os.rename(store / "data", store / "metadata")
+    os.rename(store / "aside", store / "data")
+    assert codes(fsck(store)) == {"store.swapped"}
+    mended(store)
+    assert tree(store) == wanted
+
+
+@pytest.mark.parametrize("moved", [1, 2])
+def test_a_swap_that_was_cut_off_is_ended(store: Path, moved: int) -> None:
+    wanted = tree(store)
+    os.rename(store / "metadata", store / "aside")
+    os.rename(store / "data", store / "metadata")
+    os.rename(store / "aside", store / "data")
+    os.rename(store / "metadata", store / "metadata.fsck-swap")
+    if moved == 2:
+        os.rename(store / "data", store / "metadata")
+    mended(store)
+    assert tree(store) == wanted
+
+
+def test_the_block_store_of_another_filesystem_is_named_and_left_alone(store: Path, tmp_path: Path) -> None:
+    with vfsdb.open(tmp_path / "other") as fs:
+        fs.write_bytes("/x", BIG)
+    shutil.rmtree(store / "data")
+    shutil.copytree(tmp_path / "other" / "data", store / "data")
+    assert codes(fsck(store)) & {"store.foreign"}
+    report = fsck(store, True)
+    assert report.exit_code == 4 and not report.repaired
+    assert "store.foreign" in {finding.code for finding in report.left}
+
+
+@pytest.mark.parametrize("name", ["metadata", "data"])
+def test_a_missing_store_is_named(store: Path, name: str) -> None:
+    shutil.rmtree(store / name)
+    report = fsck(store, True)
+    assert codes(report) == {"store.missing"} and report.exit_code == 4
+
+
+def test_what_is_no_filesystem_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        fsck(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError):
+        fsck(tmp_path / "empty")
+
+
+def changed_copy(store: Path, tmp_path: Path) -> Path:
+    """What the store was before files were changed, added and removed, and their blocks used again."""
+    old = Path(shutil.copytree(store, tmp_path / "old"))
+    with vfsdb.open(store, "w") as fs:
+        fs.unlink("/big")
+        fs.sync()
+        fs.write_bytes("/deep/blocks", BIG[: 3 * trees.BLOCK])
+        for number in range(20):
+            fs.write_bytes(f"/deep/new {number}", BIG[: number * 1000])
+        fs.sync()
+        fs.filesystem.syncfs()
+        fs.write_bytes("/last", BIG)
+    return old
+
+
+def test_an_older_copy_of_the_blocks_leaves_holes_that_are_named(store: Path, tmp_path: Path) -> None:
+    wanted = tree(store)
+    old = changed_copy(store, tmp_path)
+    shutil.rmtree(store / "data")
+    shutil.move(old / "data", store / "data")
+    found = codes(fsck(store))
+    assert "store.old-blocks" in found and found & {"block.missing", "block.stale"}
+    report = mended(store)
+    assert any("/last" in loss for loss in report.lost)
+    after = tree(store)
+    untouched = set(wanted) - {"/big", "/deep/blocks", *(f"/deep/er/est/name {n}" for n in range(12))}
+    assert {path: after[path] for path in untouched} == {path: wanted[path] for path in untouched}
+
+
+def test_an_older_copy_of_the_metadata_is_gone_on_with(store: Path, tmp_path: Path) -> None:
+    wanted = tree(store)
+    old = changed_copy(store, tmp_path)
+    shutil.rmtree(store / "metadata")
+    shutil.move(old / "metadata", store / "metadata")
+    assert codes(fsck(store)) & {"store.old-metadata", "block.missing", "block.stale"}
+    mended(store)
+    after = tree(store)
+    untouched = set(wanted) - {"/big", "/deep/blocks", *(f"/deep/er/est/name {n}" for n in range(12))}
+    assert {path: after[path] for path in untouched} == {path: wanted[path] for path in untouched}
+
+
+@pytest.mark.parametrize("seed", range(6 if os.environ.get("OURDB_TORTURE") is None else 60))
+@pytest.mark.parametrize("name", ["metadata", "data"])
+def test_flipped_bytes_on_disk_are_found_by_a_deep_check_and_mended(store: Path, name: str, seed: int) -> None:
+    wanted = tree(store)
+    segment = max((store / name).glob("segment-*.log"), key=lambda file: file.stat().st_size)
+    data = bytearray(segment.read_bytes())
+    used = len(bytes(data).rstrip(b"\0"))
+    at = 200 + (used - 200) * (seed * 7 + 3) // 450 if name == "metadata" else 5000 + 9001 * seed
+    data[at] ^= 0x40
+    segment.write_bytes(data)
+    report = fsck(store, deep=True)
+    if report.ok:
+        assert tree(store) == wanted  # a byte that nobody reads
+        return
+    report = mended(store, deep=True)
+    after = tree(store)
+    changed = {path for path, content in wanted.items() if after.get(path) != content}
+    if changed:
+        assert report.lost
+    if name == "data":
+        assert len({wanted[path] for path in changed}) <= 1
+
+
+def test_beside_a_writer_a_check_sees_one_moment_and_a_repair_waits(store: Path) -> None:
+    script = """
+import sys, vfsdb
+with vfsdb.open(sys.argv[1], "w") as fs:
+    fs.write_bytes("/during", bytes(100000)); fs.sync()
+    print("ready", flush=True)
+    number = 0
+    while number < 4000:
+        fs.write_bytes(f"/during {number % 7}", bytes(5000 + number)); number += 1
+        if number % 50 == 0: fs.sync()
+        if number > 1000 and not sys.stdin.isatty():
+            import select
+            if select.select([sys.stdin], [], [], 0)[0]: break
+"""
+    command = [sys.executable, "-c", script, str(store)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as writer:
+        try:
+            assert writer.stdout is not None and writer.stdin is not None
+            assert writer.stdout.readline() == b"ready\n"
+            for deep in (False, True, False):
+                report = fsck(store, deep=deep)
+                assert codes(report) == set(), [str(finding) for finding in report.findings]
+            with pytest.raises(StoreBusyError):
+                fsck(store, True)
+            writer.stdin.write(b"end\n")
+            writer.stdin.close()
+            assert writer.wait(60) == 0
+        finally:
+            writer.kill()
+    assert codes(fsck(store, deep=True)) == set()
+
+
+def test_a_check_in_the_process_that_writes_sees_what_is_committed(store: Path) -> None:
+    with vfsdb.open(store, "w") as fs:
+        fs.write_bytes("/during", BIG)
+        fs.sync()
+        assert fsck(store).ok
+        with pytest.raises(StoreBusyError):
+            fsck(store, True)
+
+
+def test_a_stopped_check_goes_on_where_it_was(store: Path, tmp_path: Path) -> None:
+    place = tmp_path / "checkpoint"
+    phases: list[str] = []
+
+    def stop(phase: str, done: int, total: int, unit: str) -> bool:
+        phases.append(phase)
+        return not phase.startswith("data store")
+
+    report = fsck(store, deep=True, resume=place, progress=stop)
+    assert not report.complete and report.ok and place.exists()
+    again: list[str] = []
+    report = fsck(store, deep=True, resume=place, progress=lambda phase, *_: again.append(phase))
+    assert report.complete and report.ok and not place.exists()
+    assert any(phase.startswith("metadata store") for phase in phases)
+    assert not any(phase.startswith("metadata store") for phase in again)
+    place.write_text("something else")
+    with pytest.raises(FormatError):
+        fsck(store, resume=place)
+
+
+def test_progress_may_stop_a_check_in_each_phase(store: Path) -> None:
+    phases: list[str] = []
+    assert fsck(store, deep=True, progress=lambda phase, *_: phases.append(phase)).ok
+    for wanted in dict.fromkeys(phases):
+
+        def stop(phase: str, done: int, total: int, unit: str, wanted: str = wanted) -> bool:
+            return phase != wanted
+
+        report = fsck(store, deep=True, progress=stop)
+        assert not report.complete, wanted
+
+
+def test_a_path_alone_is_checked(store: Path) -> None:
+    with vfsdb.open(store, "r") as fs:
+        ino = fs.lstat("/deep/blocks").st_ino
+    assert fsck(store, below=["/deep/er"]).ok
+    with pytest.raises(FileNotFoundError):
+        fsck(store, below=["/nowhere"])
+    with pytest.raises(vfsdb.VFSError, match="whole"):
+        fsck(store, True, inos=[ino])
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+
+
+def broken(store: Path) -> None:
+    """The root directory is gone."""
+    stores = vfsdb.api.open_stores(store, "w")
+    stores.metadata.commit({}, [1])
+    stores.metadata.close()
+    stores.blocks.close()
+
+
+def test_the_commands_exit_as_fsck_does(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = str(store)
+    assert cli.main(["fsck", name]) == 0
+    assert capsys.readouterr().out.startswith("clean (")
+    broken(store)
+    assert cli_fsck.run(["-n", "-f", name]) == 4
+    found = capsys.readouterr().out
+    assert "root.missing" in found and "a repair would:" in found and "--repair mends them" in found
+    assert cli.main(["fsck", name, "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 4
+    assert cli_fsck.run(["-p", name]) == 1
+    assert "repaired" in capsys.readouterr().out
+    assert cli_fsck.run([name]) == 0
+    assert cli_fsck.run(["-n", "-y", name]) == 16
+    assert cli.main(["fsck", name + " none"]) == 8
+
+
+def test_the_script_needs_no_installation(store: Path) -> None:
+    command = [sys.executable, "-E", str(ROOT / "tools" / "fsck.py"), str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("clean ("), done.stderr
