@@ -21,7 +21,7 @@ from vfsdb.database import CommitUnknown, Conflict, EngineError, MetadataView, S
 from vfsdb.errors import CorruptionError, VFSError, is_full
 from vfsdb.opening import read_counters, read_superblock
 from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
-from vfsdb.state import ABSENT, CACHE_BYTES, State
+from vfsdb.state import ABSENT, CACHE_BYTES, Moment, State
 from vfsdb.stores.view_store import ViewStore
 from vfsdb.transaction import Reader, Transaction
 from vfsdb.writeset import BlockRun
@@ -71,7 +71,10 @@ class Committed:
         self._failed: Exception | None = None
         self._syncing: threading.Thread | None = None
         self._take_counters()
-        self._reader = Reader(self)
+        # What nobody reads with: to keep the last reader over a commit would keep all that is replaced from then on.
+        self._no_reader = Reader(self)
+        self._no_reader.moment = Moment()
+        self._reader = self._no_reader
 
     def _take_counters(self) -> None:
         self.version = self.stores.metadata.version
@@ -114,6 +117,7 @@ class Committed:
 
     def _start_again(self) -> None:
         self.state.forget()
+        self._reader = self._no_reader
         self._versions.clear()
         self._take_counters()
         self.on_moved()
@@ -163,6 +167,7 @@ class Committed:
                 version = self._store(puts, deletes, counters.needs, self._expected(transaction), freeing=True)
             with self.lock:
                 self.state.show(transaction.mine, puts)
+                self._reader = self._no_reader
                 self.counters = counters
                 self.version = version
                 if self.concurrent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from vfsdb.errors import CorruptionError, VFSError
 from vfsdb.interface import Event
 from vfsdb.mkfs import make_filesystem
 from vfsdb.records import DIRECTORY_PAGE, MAP_PAGE, ROOT_KEY, Inode, Page
-from vfsdb.state import State
+from vfsdb.state import Moment, State
 from vfsdb.stores.memory_store import open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
 from vfsdb.testing import Fault, FaultyMetadataStore, faulty_stores
@@ -335,6 +336,21 @@ def test_a_reader_keeps_its_moment_whatever_is_committed(committed: Committed) -
     assert [reader.inode(ino).inline for ino in inos] == [b"old"] * 3
     assert [committed.reader().inode(ino).inline for ino in inos[:2]] == [b"49"] * 2
     assert not committed.reader().exists(inos[2])
+
+
+def test_what_nobody_reads_any_more_is_not_kept(committed: Committed) -> None:
+    ino = made_by(committed, adding(b"old"))
+    assert committed.reader().inode(ino).inline == b"old"
+
+    def moments() -> int:
+        gc.collect()
+        return sum(type(one) is Moment for one in gc.get_objects())
+
+    before = moments()
+    for number in range(100):  # and nobody reads in between
+        made_by(committed, changing([ino], b"%d" % number))
+    assert moments() <= before + 1
+    assert committed.reader().inode(ino).inline == b"99"
 
 
 def test_two_threads_never_see_half_a_commit(committed: Committed) -> None:
