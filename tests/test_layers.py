@@ -161,7 +161,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"cli_parser"},
         {"__init__"},
         {"cli"},
-        {"__main__", "cli_fsck"},
+        {"__main__", "cli_fsck", "cli_mount"},
     ],
 }
 # What a package may import beside the standard library, and where: a face's own library only in the face.

@@ -43,6 +43,7 @@ def run_mount(context: Context, arguments: argparse.Namespace) -> int:
         words.mount["read_only"] = True
     if arguments.allow_other:
         words.mount["allow_other"] = True
+    words.snapshot = arguments.snapshot or words.snapshot
     check_mountpoint(arguments.mountpoint)  # before the store is waited for
     log_format = "%(asctime)s %(levelname)s %(message)s"
     logging.basicConfig(level=arguments.log_level.upper(), format=log_format, filename=arguments.log)
@@ -59,9 +60,11 @@ def _serve(
     sys.setswitchinterval(_SWITCH_SECONDS)
     with ExitStack() as stack:
         vfs = stack.enter_context(_opened(context.store, words, arguments.wait))
+        if words.snapshot:
+            vfs = stack.enter_context(vfs.at(words.snapshot))
         own = not vfs.filesystem.read_only
         options = {"source": os.path.abspath(context.store), "flags": tuple(words.flags)}
-        options |= (_NOBODY_ELSE if own else {}) | words.mount
+        options |= (_NOBODY_ELSE if own or words.snapshot else {}) | words.mount
         before = [signal.signal(number, _stop) for number in _ENDING]
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until there is something to unmount
         try:
@@ -101,7 +104,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _opened(store: str, words: mount_words.MountWords, wait: float) -> VFS:
-    if words.mount.get("read_only"):
+    if words.mount.get("read_only") or words.snapshot:
         return api.open(store, "r", atime="noatime")
     return api.open(store, "w", atime=words.atime, lock_timeout=wait, serve=False)  # type: ignore[arg-type]
 

@@ -457,6 +457,7 @@ def _add_mounting(verbs: Verbs) -> None:
     )
     wait = "wait so long for another writer (default: 5)"
     mount.add_argument("--wait", type=_seconds, default=WAIT_SECONDS, metavar="SECONDS", help=wait)
+    mount.add_argument("--snapshot", metavar="NAME", default="", help="mount the state of a snapshot, read-only")
     mount.add_argument("--log", metavar="FILE", help="where messages go (default: stderr)")
     levels = "how much is told (default: warning)"
     mount.add_argument("--log-level", choices=module.LOG_LEVELS, default="warning", help=levels)

@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat as stat_bits
 import subprocess
+from collections.abc import Sequence
 from typing import Final
 
 from vfsdb.errors import os_error
@@ -35,6 +36,7 @@ _FLAGS: Final = {  # mount(8) -> (bits of mount(2), whether it is set)
     "diratime": (2048, False),
 }
 FLAG_NAMES: Final = frozenset(_FLAGS)
+_REMOUNT: Final = 32  # MS_REMOUNT
 _FORCE, _DETACH = 1, 2  # MNT_FORCE, MNT_DETACH
 _HELPER_SECONDS: Final = 60
 
@@ -100,15 +102,28 @@ def _mount_as_root(mountpoint: str, options: MountOptions) -> int:
         text = f"fd={descriptor},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},default_permissions"
         if options.allow_other:
             text += ",allow_other"
-        bits = 1 if options.read_only else 0
-        for flag in options.flags:
-            bit, is_set = _flag(flag)
-            bits = bits | bit if is_set else bits & ~bit
+        bits = _bits(["ro", *options.flags] if options.read_only else options.flags)
         _call("mount", mountpoint, options.source, mountpoint, f"fuse.{options.subtype}", bits, text)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def remount(mountpoint: str, flags: Sequence[str]) -> None:
+    """Change the flags of the mount at *mountpoint*: those that are not named are off. Needs root."""
+    kind = mounted_kind(mountpoint)
+    if not kind.startswith("fuse"):
+        raise os_error(errno.EINVAL, mountpoint, reason=_REASONS[errno.EINVAL])
+    _call("mount", mountpoint, "none", mountpoint, kind, _bits(flags) | _REMOUNT, "")
+
+
+def _bits(flags: Sequence[str]) -> int:
+    bits = 0
+    for flag in flags:
+        bit, is_set = _flag(flag)
+        bits = bits | bit if is_set else bits & ~bit
+    return bits
 
 
 def _flag(name: str) -> tuple[int, bool]:

@@ -66,6 +66,8 @@ def parse(texts: list[str]) -> MountWords:
             words.mount["read_only"] = word == "ro"
         elif word in _ATIMES:
             words.atime = word
+            if word == "noatime":
+                words.flags.append(word)
         elif word in FLAG_NAMES:
             words.flags.append(word)
         elif word == "remount":

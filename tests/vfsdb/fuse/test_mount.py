@@ -381,3 +381,36 @@ def test_option_that_makes_no_sense_is_named(store: Path, mnt: Path, words: str)
     told = vfsdb_command("mount", "-o", words, store, mnt)
     assert told.returncode == 8 and not is_mounted(mnt)
     assert words.partition("=")[0].encode() in told.stderr or b"write_bytes_max" in told.stderr
+
+
+def test_snapshot_is_mounted_beside_the_writer(store: Path, mnt: Path) -> None:
+    with vfsdb.open(store) as vfs:
+        vfs.snapshot("then")
+        vfs.write_bytes("/f", b"after")
+        assert vfsdb_command("mount", "--snapshot", "then", "--daemon", store, mnt).returncode == 0
+        assert (mnt / "f").read_bytes() == b"content"
+        vfs.write_bytes("/f", b"later")
+        assert (mnt / "f").read_bytes() == b"content"
+        with pytest.raises(OSError, match="Read-only"):
+            (mnt / "f").write_bytes(b"")
+        unmount(mnt)
+        assert vfsdb_command("mount", "--snapshot", "never", "--daemon", store, mnt).returncode == 8
+
+
+def test_mount_helper_mounts_and_remounts(store: Path, mnt: Path) -> None:
+    helper = [sys.executable, "-c", "import sys; from vfsdb.cli_mount import run; sys.exit(run())"]
+
+    def call(*arguments: object) -> int:
+        command = [*helper, *map(str, arguments)]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=SECONDS, check=False).returncode
+
+    assert call(store, mnt, "-o", "rw,noatime,nofail,nosuid", "-t", "vfsdb") == 0
+    assert b" rw,nosuid,noatime," in (line := run("grep", mnt, "/proc/mounts").stdout) and b"allow_other" in line
+    (mnt / "g").touch()
+    assert call(store, mnt, "-o", "remount,ro") == 0
+    with pytest.raises(OSError, match="Read-only"):
+        (mnt / "h").touch()
+    assert call(store, mnt, "-o", "remount,rw") == 0
+    (mnt / "h").touch()
+    unmount(mnt)
+    assert call(store, mnt, "-o", "nonsense") == 32 and call(store) == 1
