@@ -44,7 +44,8 @@ from ourdb.storage import Storage
 
 def mend_log(job: RepairJob, manifest: Manifest, bad: dict[int, str], rebuilt: Rebuilt | None) -> None:
     """Replace the *bad* segments of *manifest* (number -> problem); the new store is durable on return."""
-    log = SavedLog(job, manifest)
+    foreign = rebuilt.foreign if rebuilt else []
+    log = SavedLog(job, manifest, foreign)
     keep = [log.settled(entry) for entry in manifest.segments if entry.number not in bad]
     keep = [entry for entry in keep if (entry.end or 0) > SEGMENT_HEADER.size]
     replaced = [entry for entry in manifest.segments if entry.number in bad]
@@ -56,7 +57,6 @@ def mend_log(job: RepairJob, manifest: Manifest, bad: dict[int, str], rebuilt: R
     if job.dry_run:
         job.lost += [loss.text for loss in log.losses.found]
         return
-    foreign = rebuilt.foreign if rebuilt else []
     names = [segment_name(entry.number) for entry in replaced]
     for name in (manifests.NAME, manifests.TEMPORARY, STATE_NAME, *foreign, *names):
         job.aside.keep(name)
@@ -105,7 +105,7 @@ class _MendedLog:
         compaction = free_compaction(self._storage, self._old)
         moved = [*outputs, *(entry for entry in keep if entry.moved)]
         taken = {entry.index for entry in (*keep, *outputs, *replaced)} | {index for _, index, _ in self._old.retired}
-        number = max([self._old.next_number, *(entry.number + 1 for entry in outputs)])
+        number = self._log.free_number(max([self._old.next_number, *(entry.number + 1 for entry in outputs)]))
         active = self._write_active(epoch, number, free_index(taken))
         new = self._old.next_version(
             epochs=(*self._old.epochs, (epoch, self._log.last + 1)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 from ourdb.delta import delta_number
@@ -33,10 +34,13 @@ class SavedLog:
         The next id and the highest sequence that any segment tells.
     newest, followed : Trail
         The newest commit with a tag, and the newest with a leader's position.
+
+    *foreign* names the files that are no part of the log: they go aside, and no new segment takes their names.
     """
 
-    def __init__(self, job: RepairJob, manifest: Manifest) -> None:
+    def __init__(self, job: RepairJob, manifest: Manifest, foreign: Collection[str]) -> None:
         self._job = job
+        self._foreign = foreign
         self.losses = Losses(job.storage)
         self.places: dict[int, int] = {}
         self.next_key = manifest.next_key
@@ -74,7 +78,7 @@ class SavedLog:
     def save(self, manifest: Manifest, replaced: list[SegmentEntry], keep: list[SegmentEntry]) -> list[SegmentEntry]:
         """Write the records that can be saved; the entries of the new segments."""
         outputs: list[SegmentEntry] = []
-        number = manifest.next_number
+        number = self.free_number(manifest.next_number)
         total = len(replaced)
         for done, entry in enumerate(replaced):
             go_on(self._job.progress, "save", done, total, "segments")
@@ -86,8 +90,14 @@ class SavedLog:
             made = self._save_one(manifest, entry, source, number, free_index(taken))
             if made is not None:
                 outputs.append(made)
-                number += 1
+                number = self.free_number(number + 1)
         return outputs
+
+    def free_number(self, number: int) -> int:
+        """*number*, or the next one after it whose name no file has that must stay until it is aside."""
+        while segment_name(number) in self._foreign:
+            number += 1
+        return number
 
     def _source(self, entry: SegmentEntry) -> Source | None:
         """The damaged segment's bytes, also under another's name; None, and a loss, where nothing can be read."""

@@ -316,6 +316,20 @@ class _Interrupted(DiskStorage):
         super().sync_directory()
 
 
+def test_unreadable_segment_with_the_highest_number_goes_aside_and_its_name_to_nobody(store: Path) -> None:
+    *_, before, newest = sorted(store.glob("segment-*"))
+    newest.write_bytes(newest.read_bytes()[:21] + b"!" + newest.read_bytes()[21:])  # every record is out of place
+    stores.change(before, 80 + 45)  # the first record's value: the others are saved into new segments
+    (store / "MANIFEST").write_bytes((store / "MANIFEST").read_bytes()[:300])
+    original = newest.read_bytes()
+    report = repaired(store)
+    assert report.aside is not None
+    assert (Path(report.aside) / newest.name).read_bytes() == original
+    assert any(newest.name in line for line in report.lost)
+    assert not newest.exists()
+    assert len(stores.contents(store)) > 10
+
+
 @pytest.mark.parametrize("damage", ["record", "manifest"])
 def test_interrupted_repair_can_be_run_again(sound: Path, tmp_path: Path, damage: str) -> None:
     first: dict[int, bytes] | None = None
