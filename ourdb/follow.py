@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from ourdb.errors import CorruptionError, ModeError, PositionLostError
-from ourdb.format import slot_is_live
+from ourdb.format import RECORD_BYTES, slot_is_live
 from ourdb.leases import Lease, take_lease
 from ourdb.manifest import NAME, Manifest, read
 from ourdb.position import Position
@@ -23,6 +24,7 @@ from ourdb.state import State, Verify
 from ourdb.storage import Storage
 
 _OVERLAY_MAX = 1 << 17
+_NO_RECORD = bytes(RECORD_BYTES)  # what the log ends with: no record begins so
 _TRIES = 20
 
 
@@ -65,6 +67,7 @@ class Follower:
 
     def _take(self, loaded: Loaded, stamp: object) -> None:
         self._stamp = stamp
+        self._end: tuple[Any, int] | None = None  # a map, and where in it the next record will be; None: not known
         self.manifest = loaded.manifest
         self.key_count = loaded.key_count
         self.next_key = loaded.next_key
@@ -92,9 +95,24 @@ class Follower:
         """Position of the newest commit this reader has seen."""
         return Position(self.manifest.epoch_of(self.sequence), self.sequence)
 
+    def is_current(self) -> bool:
+        """Whether nothing more is in the log, and no other manifest in place, than was seen. One stat(2)."""
+        end = self._end
+        if end is None:
+            return False
+        data, offset = end
+        return data[offset : offset + RECORD_BYTES] == _NO_RECORD and self.storage.stamp(NAME) == self._stamp
+
+    def look_again(self) -> None:
+        """Let the next `refresh` do all it does, whether something is new or not: what is pinned changed."""
+        self._end = None
+
     def refresh(self) -> bool:
-        """Take in what was committed since; whether there was anything. O(new log bytes)."""
+        """Take in what was committed since; whether there was anything. O(new log bytes); one stat(2) for nothing."""
+        if self.is_current():
+            return False
         with self.lock:
+            self._end = None
             before = self.sequence, self.manifest.version
             if self.storage.stamp(NAME) != self._stamp:
                 self._follow_manifest()
@@ -136,13 +154,18 @@ class Follower:
         if not self._number:
             return
         entry = self.live.table.entry_of(self._number)
+        if entry.end is not None and self.offset == entry.end:
+            self._end = _NO_RECORD, 0  # what comes next comes with another manifest
+            return
         segment = self.live.table.covering(entry.index, self.offset + 40)
         while True:
             size = len(segment.map)
             end = size if entry.end is None else min(entry.end, size)
             done = Replay(segment, self.offset, self.sequence, end, self._apply).run()
             self.offset, self.begun, self.sequence = done.offset, done.sequence, done.sequence
-            if done.problem_offset + 40 <= end and not any(segment.map[done.problem_offset : done.problem_offset + 40]):
+            next_end = done.problem_offset + RECORD_BYTES
+            if next_end <= end and segment.map[done.problem_offset : next_end] == _NO_RECORD:
+                self._end = segment.map, done.problem_offset
                 return
             self.live.table.drop(entry.index)
             segment = self.live.table.segment(entry.index)

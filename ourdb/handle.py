@@ -95,6 +95,12 @@ class Handle(ABC):
         """Whether the handle was closed (or belongs to the parent process)."""
         return isinstance(self._core, _Gone)
 
+    def _let_go(self, view: View) -> None:
+        """A view was closed: it pins nothing any more."""
+        self._views.discard(view)
+        if isinstance(self._core, Follower):
+            self._core.look_again()
+
     def _pinned(self) -> int:
         """The fewest compactions that a view of this handle has seen."""
         return min((view.compactions for view in list(self._views)), default=1 << 62)

@@ -79,7 +79,7 @@ class History(Reading):
         """A read-only view of the snapshot; close it when done. Where its index was lost, O(records)."""
         if not snapshot.is_indexed(self._core, self._storage, name):
             self.refresh()  # a reader may be behind a compaction that wrote the index anew
-        opened = snapshot.open_view(self._core, self._storage, name, self._verify, self._views.discard)
+        opened = snapshot.open_view(self._core, self._storage, name, self._verify, self._let_go)
         return self._shown(opened)  # type: ignore[no-any-return]
 
     def _shown(self, view: Any) -> Any:
@@ -112,7 +112,7 @@ class History(Reading):
             with self.view() as now:
                 manifest = self._core.manifest
                 if manifest.compactions == now.compactions:
-                    made = moments.view_as_of(now, manifest, position, self._storage, self._views.discard)
+                    made = moments.view_as_of(now, manifest, position, self._storage, self._let_go)
                     return self._shown(made)  # type: ignore[no-any-return]
 
     def position_at(self, time_ns: int) -> Position:

@@ -240,7 +240,7 @@ class Reading(Handle, Mapping[int, bytes]):
             return self._pin(core.live.frozen(), core.key_count, core.position, core.manifest)
 
     def _pin(self, state: State, count: int, position: Position, manifest: Manifest) -> View:
-        view = View(state, count, position, manifest, self.path, self._views.discard)
+        view = View(state, count, position, manifest, self.path, self._let_go)
         self._views.add(view)
         return view
 

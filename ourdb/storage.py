@@ -272,7 +272,7 @@ class DiskStorage:
     def stamp(self, name: str) -> object:
         """A value that changes when the name is given to another file; None where it is missing."""
         try:
-            info = os.stat(self._full(name))
+            info = os.stat(f"{self.path}/{name}")
         except FileNotFoundError:
             return None
         return info.st_ino, info.st_mtime_ns, info.st_size

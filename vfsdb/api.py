@@ -72,7 +72,7 @@ def open(
     read_only : bool
         Mode ``r`` under another name.
     follow : bool
-        Of a reader: each call sees the newest commit of a writer in another process (about 0.05 ms a call); False: it
+        Of a reader: each call sees the newest commit of a writer in another process (a few us a call); False: it
         stays at the moment of opening.
     durability : {"process", "interval", "commit"}
         What outlives a power cut when a call returns; see the page on durability. ``process``: what was synced.

@@ -46,9 +46,9 @@ class FollowingFileSystem(InodeFileSystem):
     committed : Committed
         The state over the stores.
     follow : bool
-        True: every operation first moves to the writer's newest commit (about 0.05 ms). False: the state stays as it
-        was when the filesystem was opened or `refresh` was called; it moves on by itself only where a compaction took
-        away what it still needed.
+        True: every operation first moves to the writer's newest commit (a few us, more where there is one). False: the
+        state stays as it was when the filesystem was opened or `refresh` was called; it moves on by itself only where a
+        compaction took away what it still needed.
     atime, device
         As of `InodeFileSystem`.
     """

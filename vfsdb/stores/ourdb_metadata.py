@@ -14,6 +14,7 @@ import weakref
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Final
 
 import ourdb
@@ -38,6 +39,7 @@ from vfsdb.stores.ourdb_views import OurdbView
 
 _MARKS_MAX: Final = 64  # more of ourdb's own marks than can stand between two commits
 _TOKENS_MAX: Final = 1024
+_BLOCKS_SECONDS: Final = 1.0
 
 
 class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
@@ -63,6 +65,7 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
         self._version = version_of(db.position)
         self._needs = 0
         self._lock = threading.Lock()
+        self._blocks_seen = 0.0  # when a reader refreshed them
         self._undurable: list[int] = []  # versions of commits, ascending, that were not seen durable
         self._durable = min(version_of(db.durable_position), self._version)
         self._views: weakref.WeakSet[OurdbView] = weakref.WeakSet()
@@ -199,10 +202,18 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
         return known
 
     def refresh(self) -> bool:
-        """A reader moves to the newest commit whose blocks are there, and then its blocks."""
-        with vfsdb_errors(self.path):
+        """A reader moves to the newest commit whose blocks are there, and then its blocks.
+
+        These it refreshes now and then, too, where nothing is new, so that it does not pin what compaction replaced.
+        """
+        try:
             moved = self._db.refresh()
-        self._blocks.refresh()
+        except ourdb.OurDBError as error:
+            raise translated(error, self.path) from error
+        now = monotonic()
+        if moved or now > self._blocks_seen + _BLOCKS_SECONDS:
+            self._blocks_seen = now
+            self._blocks.refresh()
         return moved
 
     def close(self) -> None:
