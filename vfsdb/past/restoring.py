@@ -138,19 +138,31 @@ class _Restoring:
                 self._finish(was, here)
                 continue
             todo.append((was, here, True))
-            wanted = {entry.name: stat for entry, stat in self._past.list_stats(was, self._caller)}
-            there = {entry.name: stat for entry, stat in self._target.list_stats(here, self._caller)}
-            differs = any(not self._is_same(stat, there.get(name)) for name, stat in wanted.items())
-            if differs:
+            wanted, there = self._differing(was, here)
+            if wanted:
                 self._writer.prepare(here)
             for name, stat in there.items():
                 if name not in wanted:
                     self._remove(here, name, stat)
             for name, stat in wanted.items():
-                if not self._is_same(stat, there.get(name)):
-                    below = self._make(was, here, name, stat, there.get(name))
-                    if below:
-                        todo.append((stat.st_ino, below, False))
+                below = self._make(was, here, name, stat, there.get(name))
+                if below:
+                    todo.append((stat.st_ino, below, False))
+
+    def _differing(self, was: int, here: int) -> tuple[dict[bytes, Stat], dict[bytes, Stat]]:
+        """The entries of a directory then and now, without those that are the same."""
+        if self._touched is None:
+            wanted = {entry.name: stat for entry, stat in self._past.list_stats(was, self._caller)}
+            there = {entry.name: stat for entry, stat in self._target.list_stats(here, self._caller)}
+            same = {name for name, stat in wanted.items() if self._is_same(stat, there.get(name))}
+            return _without(wanted, same), _without(there, same)
+        before = {entry.name: entry.ino for entry in self._past.list_entries(was, self._caller)}
+        now = {entry.name: entry.ino for entry in self._target.list_entries(here, self._caller)}
+        same = {name for name, ino in before.items() if now.get(name) == ino and ino not in self._touched}
+        return (
+            {name: self._past.getattr(ino) for name, ino in before.items() if name not in same},
+            {name: self._target.getattr(ino) for name, ino in now.items() if name not in same},
+        )
 
     def _entry(self, was: int, here: int, name: bytes) -> None:
         stat = self._past.lookup(was, name, self._caller)
@@ -251,3 +263,7 @@ class _Restoring:
     def _gone(self) -> None:
         self.report.removed += 1
         self._count()
+
+
+def _without(stats: dict[bytes, Stat], names: set[bytes]) -> dict[bytes, Stat]:
+    return {name: stat for name, stat in stats.items() if name not in names}
