@@ -81,7 +81,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"mkfs", "opening", "state"},
         {"transaction"},
         {"committed"},
-        {"collecting"},
+        {"adopting", "collecting"},
         {"room"},
         {"commits", "past.moments", "space"},
         {"past.diff", "past.recalled", "past.snapshots"},

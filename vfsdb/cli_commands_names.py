@@ -1,4 +1,4 @@
-"""Commands on names: mkdir, rmdir, rm, mv, cp, ln."""
+"""Commands on names: mkdir, rmdir, rm, mv, cp, clone, ln."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import os
 import shutil
 import stat as stat_bits
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from vfsdb.cli_context import Context, UsageError
+from vfsdb.cli_moments import moment_of, reader_of
 from vfsdb.cli_output import ExitCode
 from vfsdb.errors import os_error
 from vfsdb.modes import parse as parse_mode
-from vfsdb.paths import basename, decode, join
+from vfsdb.paths import basename, decode, encode, join
 
 
 def run_mkdir(context: Context, arguments: argparse.Namespace) -> int:
@@ -143,7 +145,16 @@ def run_clone(context: Context, arguments: argparse.Namespace) -> int:
     source, target = context.path(arguments.source), context.path(arguments.target)
     if vfs.isdir(target):
         target = _below(context, target, source)
-    vfs.clone(source, target, follow_symlinks=not arguments.no_dereference)
+    follow = not arguments.no_dereference
+    if arguments.moment is None:
+        vfs.clone(source, target, follow_symlinks=follow)
+        return ExitCode.OK
+    with reader_of(context) as reader:
+        moment = moment_of(reader, arguments.moment)
+        with closing(reader.at(moment)) as past:
+            ino = past.stat(source, follow_symlinks=follow).st_ino
+    parent, name = vfs.stat(os.path.dirname(target)).st_ino, encode(basename(target))
+    vfs.filesystem.clone(ino, parent, name, vfs.caller, when=moment)
     return ExitCode.OK
 
 

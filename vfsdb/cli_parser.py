@@ -277,6 +277,7 @@ def _add_names(verbs: Verbs) -> None:
     clone = verbs.add("clone", cli_commands_names.run_clone, "writing")
     clone.add_argument("source", metavar="PATH", help="a file or a directory")
     clone.add_argument("target", metavar="TARGET", help="the name of the clone, or a directory for it")
+    clone.add_argument("--from", dest="moment", metavar="MOMENT", help=f"as it was then: {cli_moments.HELP}")
     _flags(clone, ("-P --no-dereference", "no_dereference", "a symbolic link itself"))
     ln = verbs.add("ln", cli_commands_names.run_ln, "writing")
     ln.add_argument("target", metavar="TARGET", help="what the link leads to")

@@ -279,8 +279,24 @@ class InodeFileSystem(FileSystem):
 
         return self._change(operation, ino, parent)
 
-    def clone(self, ino: int, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
-        clone = TreeClone(self._namespace, self.files.settle, ino, parent, name, caller)
+    def clone(
+        self,
+        ino: int,
+        parent: int,
+        name: bytes,
+        caller: Caller = OWNER,
+        remember: bool = False,
+        when: When | None = None,
+    ) -> Stat:
+        if when is None:
+            return self._clone(ino, parent, name, caller, remember, None)
+        with closing(self._earlier(when)) as past:
+            return self._clone(ino, parent, name, caller, remember, past)
+
+    def _clone(
+        self, ino: int, parent: int, name: bytes, caller: Caller, remember: bool, past: Committed | None
+    ) -> Stat:
+        clone = TreeClone(self._namespace, self.files.settle, ino, parent, name, caller, past)
         with self.commits.held():
             try:
                 while not clone.is_done:

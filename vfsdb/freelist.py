@@ -143,6 +143,62 @@ def collect(
     return collected
 
 
+def revive(write_set: WriteSet, runs: Iterable[tuple[int, int]]) -> None:
+    """Blocks of *runs* (first, length) that wait are in use again. O(pages of the list that waits)."""
+    counters = write_set.counters()
+    wanted = sorted(runs)
+    before, key = 0, counters.pending_head
+    while key:
+        page = write_set.free_page(key)
+        following = page.next
+        left = [rest for run in page.runs for rest in _without(run, wanted)]
+        if left == page.runs:
+            before, key = key, following
+            continue
+        counters.pending_blocks -= sum(run.length for run in page.runs) - sum(run.length for run in left)
+        if left:
+            before = _refill(write_set, key, left)
+        else:
+            if before:
+                write_set.edit_free_page(before).next = following
+            else:
+                counters.pending_head = following
+            _free_page(write_set, key)
+        if not following:
+            counters.pending_tail = before
+        key = following
+
+
+def _refill(write_set: WriteSet, key: int, runs: list[FreeRun]) -> int:
+    """Let the page *key* of a chain have *runs*, with pages behind it where they are too many; the last page."""
+    page = write_set.edit_free_page(key)
+    page.runs = runs[:RUNS_MAX]
+    for start in range(RUNS_MAX, len(runs), RUNS_MAX):
+        following = page.next
+        page.next = key = write_set.new_key()
+        write_set.add_free_page(key, FreePage(following, runs[start : start + RUNS_MAX]))
+        page = write_set.edit_free_page(key)
+    return key
+
+
+def _without(run: FreeRun, wanted: list[tuple[int, int]]) -> Iterator[FreeRun]:
+    """What is left of *run* without the keys of *wanted*, which ascend."""
+    here, end = run.first, run.first + run.length
+    for first, length in wanted[max(bisect_left(wanted, (here,)) - 1, 0) :]:
+        if first >= end:
+            break
+        if here < first:
+            yield part(run, here, first)
+        here = max(here, min(first + length, end))
+    if here < end:
+        yield part(run, here, end)
+
+
+def part(run: FreeRun, first: int, stop: int) -> FreeRun:
+    """Keys *first* to *stop* - 1 of a run that waits."""
+    return FreeRun(first, stop - first, run.birth + first - run.first, run.death)
+
+
 def make_available(write_set: WriteSet, runs: Iterable[FreeRun]) -> None:
     """These block keys hold no blocks any more and can be used."""
     counters = write_set.counters()

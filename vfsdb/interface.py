@@ -308,13 +308,21 @@ class FileSystem:
         """
         raise _unsupported("rename")
 
-    def clone(self, ino: int, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
+    def clone(
+        self,
+        ino: int,
+        parent: int,
+        name: bytes,
+        caller: Caller = OWNER,
+        remember: bool = False,
+        when: When | None = None,
+    ) -> Stat:
         """A copy of *ino*, with all below it where it is a directory, under a new name. No data is copied.
 
         Content, modes, times, extended attributes and names of one inode in several places are as there; owners too
         where *caller* is privileged. Others change nothing meanwhile. At most 16,384 inodes are one commit; more are
         made in several, under the name ``.vfsdb-clone-NUMBER`` in *parent*, and get *name* by the last. EEXIST, EACCES,
-        EINVAL for a directory into itself.
+        EINVAL for a directory into itself. With *when* it is what *ino* was at that moment, as `at` has it.
         """
         raise _unsupported("clones")
 

@@ -7,16 +7,17 @@ import os
 import shutil
 import stat as stat_bits
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, Final, NamedTuple
 
 from vfsdb.errors import os_error
-from vfsdb.interface import SetAttr, Stat
+from vfsdb.interface import SetAttr, Stat, When
 from vfsdb.paths import AnyPath, basename, encode, join, like
 from vfsdb.posix_base import named, text
 from vfsdb.posix_files import Files
 from vfsdb.posix_names import ScanEntry
 from vfsdb.posix_trees import Trees
+from vfsdb.walk import Walker
 
 Ignore = Callable[[Any, list[str]], Iterable[str]]
 _PIECE: Final = 1 << 30
@@ -162,19 +163,30 @@ class Copy(Trees, Files):
 
     copy2 = copy
 
-    def clone(self, source: AnyPath, target: AnyPath, *, follow_symlinks: bool = True) -> AnyPath:
+    def _ino_at(self, path: str | bytes, follow: bool, when: When | None) -> int:
+        if when is None:
+            return self._ino(path, follow)
+        with closing(self._fs.at(when)) as past:
+            walker = Walker(past, self._caller)
+            return walker.stat(path, follow).st_ino
+
+    def clone(
+        self, source: AnyPath, target: AnyPath, *, follow_symlinks: bool = True, from_: When | None = None
+    ) -> AnyPath:
         """Make *target*, which is new, a copy of a file, or of a directory with all below it, without copying data.
 
         All is as in the source: content, modes, times, attributes, symbolic and hard links; owners too where the caller
         is privileged. Cost: one page of the map of a file, however large; an inode for each one below. What is changed
         afterwards, on either side, takes space by itself. One commit up to 16,384 inodes; above that the tree is made
         beside *target* under the name ``.vfsdb-clone-NUMBER`` and renamed by the last commit, while other writers wait.
+
+        With *from_*, a moment as `at` takes it, *source* is what it was then; files cost their whole maps.
         """
         old, new = text(source), text(target)
         try:
-            ino = self._ino(old, follow_symlinks)
+            ino = self._ino_at(old, follow_symlinks, from_)
             entry = self._new(new, directory=True)
-            self._fs.clone(ino, entry.directory, entry.name, self._caller)
+            self._fs.clone(ino, entry.directory, entry.name, self._caller, when=from_)
         except OSError as error:
             raise named(error, old, new) from None
         return target

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from vfsdb import access, directories, links, pages
+from vfsdb.adopting import Adoption
 from vfsdb.cloning import clone_content
+from vfsdb.committed import Committed
 from vfsdb.errors import os_error
 from vfsdb.interface import RENAME_NOREPLACE, Caller, DirEntry
 from vfsdb.namespace import Namespace, require_access
@@ -45,6 +47,8 @@ class TreeClone:
     namespace : Namespace
     settle : Callable
         Puts what is buffered of a file into a transaction.
+    past : Committed, optional
+        The earlier state that has *ino*, open until the clone is done; the newest without it.
     caller : Caller
         Must be able to read all of it. One without privilege owns the clone, which then has no set-id bits.
 
@@ -62,10 +66,14 @@ class TreeClone:
         parent: int,
         name: bytes,
         caller: Caller,
+        past: Committed | None = None,
     ) -> None:
         self._namespace = namespace
         self._settle = settle
         self._ino, self._parent, self._name, self._caller = ino, parent, name, caller
+        self._past = past
+        self._origin: Transaction | None = None if past is None else past.reader()
+        self._adoption: Adoption | None = None
         self._is_free = caller.privileged or caller.uid == 0
         self._levels: list[_Level] = []
         self._twins: dict[int, int] = {}  # origin -> clone, of inodes with several names
@@ -83,6 +91,8 @@ class TreeClone:
         self._count = 0
         self._fresh_twins = {}
         self._levels_then = list(self._levels)
+        if self._past is not None and self._origin is not None:
+            self._adoption = Adoption(ws, self._origin, self._past.stores.blocks)
         if not self.made:
             self._begin(ws)
             return
@@ -103,8 +113,8 @@ class TreeClone:
     def _begin(self, ws: Transaction) -> None:
         directory, place = self._namespace.look(ws, self._parent, self._name, self._caller)
         self._namespace.check_free(ws, directory, place, self._name, self._caller)
-        origin = ws.inode(self._ino)
-        if origin.kind == stat_bits.S_IFDIR and links.is_ancestor(ws, self._ino, self._parent):
+        origin = self._from(ws).inode(self._ino)
+        if self._past is None and origin.kind == stat_bits.S_IFDIR and links.is_ancestor(ws, self._ino, self._parent):
             raise os_error(errno.EINVAL, self._name, reason="a directory cannot be cloned into itself")
         made = self._twin(ws, self._ino)
         self._made_then = made.ino
@@ -118,10 +128,17 @@ class TreeClone:
         levels = self._levels_then
         while levels and self._count < INODES:
             level = levels.pop()
-            entries = directories.list_from(ws, ws.inode(level.source), level.offset, ENTRIES)
+            source = self._from(ws)
+            entries = directories.list_from(source, source.inode(level.source), level.offset, ENTRIES)
             if entries:
                 levels.append(level._replace(offset=entries[-1].offset))
                 self._copy_entries(ws, level.target, entries)
+        if self._adoption is not None:
+            self._adoption.finish()
+
+    def _from(self, ws: Transaction) -> Transaction:
+        """Where the origins are read."""
+        return ws if self._origin is None else self._origin
 
     def _copy_entries(self, ws: Transaction, target: int, entries: list[DirEntry]) -> None:
         """Append *entries*, which have higher keys than all that the directory *target* has."""
@@ -142,7 +159,7 @@ class TreeClone:
             made = self._twin(ws, entry.ino)
             if entry.kind == stat_bits.S_IFDIR:
                 ws.edit(target).nlink += 1
-            elif ws.inode(entry.ino).nlink > 1:
+            elif self._from(ws).inode(entry.ino).nlink > 1:
                 self._fresh_twins[entry.ino] = made.ino
         links.add(ws, made, target, entry.offset)
         return made.ino
@@ -151,10 +168,11 @@ class TreeClone:
 
     def _twin(self, ws: Transaction, ino: int) -> Inode:
         """A clone of an inode, without a name; of a directory without entries."""
-        origin = ws.inode(ino)
-        self._require(ws, origin)
+        source = self._from(ws)
+        origin = source.inode(ino)
+        self._require(source, origin)
         kind = origin.kind
-        if kind == stat_bits.S_IFREG:
+        if kind == stat_bits.S_IFREG and source is ws:
             self._settle(ws, ino)
             origin = ws.inode(ino)
         made = origin.copy()
@@ -170,12 +188,21 @@ class TreeClone:
             self._levels_then.append(_Level(ino, made.ino, 0))
         ws.add_inode(made)
         if origin.xattrs_key:
-            kept = {name: value for name, value in ws.xattrs(origin.xattrs_key).items() if self._keeps(name)}
+            kept = {name: value for name, value in source.xattrs(origin.xattrs_key).items() if self._keeps(name)}
             made.xattrs_key = ws.put_xattrs(0, kept) if kept else 0
         if kind == stat_bits.S_IFREG:
-            clone_content(ws, ino, made.ino)
+            self._fill_file(ws, origin, made)
         self._count += 1
         return made
+
+    def _fill_file(self, ws: Transaction, origin: Inode, made: Inode) -> None:
+        """Give a new file its content."""
+        if self._adoption is None:
+            clone_content(ws, origin.ino, made.ino)
+            return
+        made.root, made.root_is_own = Page(), True
+        made.blocks = made.block_bytes = made.reserved_bytes = 0
+        self._adoption.content(origin, made.ino)
 
     def _require(self, ws: WriteSet, origin: Inode) -> None:
         """EACCES, EPERM."""

@@ -328,6 +328,24 @@ def test_mv_renames_and_moves_into_directories(run: Run, store: Path, fs: vfsdb.
     assert run("mv", store, "/d/b", "/.hidden", "/none").code == USAGE
 
 
+def test_clone_makes_files_and_trees_again_also_of_an_earlier_state(run: Run, store: Path, fs: vfsdb.VFS) -> None:
+    with vfsdb.open(store) as writer:
+        writer.write_bytes("/a", b"x" * 300_000)
+    blocks = run("stats", store, "--json").json["blocks"]["live_bytes"]
+    assert run("clone", store, "/a", "/copy").code == OK
+    assert run("clone", store, "/d", "/d2").code == OK
+    assert run("clone", store, "/d", "/d2").code == OK
+    assert sorted(fs.listdir("/d2")) == sorted([*fs.listdir("/d"), "d"]) and fs.read_bytes("/copy") == b"x" * 300_000
+    assert run("stats", store, "--json").json["blocks"]["live_bytes"] == blocks > 0
+    assert run("clone", store, "/a", "/copy").code == OPERATIONAL
+    assert run("snapshot", store, "then").code == OK
+    with vfsdb.open(store) as writer:
+        writer.write_bytes("/a", b"changed")
+    assert run("clone", store, "--from", "then", "/a", "/old").code == OK
+    assert fs.read_bytes("/old") == b"x" * 300_000
+    assert "pinned" in run("stats", store).out
+
+
 def test_cp_copies_files_and_trees(run: Run, store: Path, fs: vfsdb.VFS) -> None:
     run("touch", store, "-d", "@9", "/a")
     assert run("cp", store, "/a", "/copy").code == OK

@@ -12,7 +12,7 @@ import pytest
 
 import vfsdb
 from tests.vfsdb.invariants import check
-from vfsdb import sharing, treeclone
+from vfsdb import freelist, sharing, treeclone
 from vfsdb.core import InodeFileSystem
 from vfsdb.interface import ROOT, Caller, Stat
 
@@ -304,3 +304,92 @@ def test_a_clone_by_number_counts_for_who_remembers_it(fs: vfsdb.VFS) -> None:
     assert filesystem.getattr(made.st_ino).st_nlink == 0
     filesystem.forget(made.st_ino)
     assert in_use(fs)[0] == 1
+
+
+# -- from an earlier state -----------------------------------------------------------------------------------------
+
+
+def test_an_earlier_state_is_cloned_without_copying(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    fs.write_bytes("/a/gone", os.urandom(70 * BLOCK))
+    fs.clone("/a/gone", "/a/gone too")
+    before = tree(fs, "/a")
+    fs.snapshot("then")
+    stored = in_use(fs)
+    fs.unlink("/a/gone")
+    fs.unlink("/a/gone too")
+    with fs.open("/a/large", "r+b") as file:
+        file.seek(7 * BLOCK)
+        file.write(b"changed" * BLOCK)
+    fs.chmod("/a/d/small", 0o600)
+    fs.sync()
+    check(core(fs).committed)
+    pending, born = core(fs).committed.counters.pending_blocks, core(fs).committed.stores.blocks.version
+    fs.clone("/a", "/b", from_="then")
+    assert core(fs).committed.stores.blocks.version == born, "a block was stored"
+    assert core(fs).committed.counters.pending_blocks < pending - 70
+    assert tree(fs, "/b") == before
+    check(core(fs).committed)
+    fs.rmtree("/a")
+    fs.delete_snapshot("then")
+    for _ in range(2):
+        fs.sync()
+    assert tree(fs, "/b") == before
+    assert in_use(fs) == stored
+    fs.rmtree("/b")
+    assert in_use(fs) == (0, 0)
+
+
+def test_a_file_of_an_earlier_state_is_cloned_again_and_again(fs: vfsdb.VFS) -> None:
+    data = os.urandom(40 * BLOCK)
+    fs.write_bytes("/one", data)
+    fs.snapshot("then")
+    fs.write_bytes("/one", b"now" * BLOCK)
+    fs.sync()
+    for number in range(3):
+        fs.clone("/one", f"/copy{number}", from_="then")
+        check(core(fs).committed)
+    fs.truncate("/copy1", 3 * BLOCK + 5)
+    fs.unlink("/copy0")
+    fs.delete_snapshot("then")
+    fs.sync()
+    fs.sync()
+    assert fs.read_bytes("/copy2") == data and fs.read_bytes("/copy1") == data[: 3 * BLOCK + 5]
+    with pytest.raises(FileNotFoundError):
+        fs.clone("/copy0", "/d", from_="then")
+
+
+def test_blocks_that_wait_in_many_pages_come_back_in_parts(fs: vfsdb.VFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freelist, "RUNS_MAX", 3)
+    for number in range(12):
+        fs.write_bytes(f"/f{number}", os.urandom(9 * BLOCK))
+    contents = {number: fs.read_bytes(f"/f{number}") for number in range(12)}
+    fs.snapshot("then")
+    for number in range(12):
+        with fs.open(f"/f{number}", "r+b") as file:
+            file.seek(4 * BLOCK)
+            file.write(b"x" * BLOCK)
+        if number % 2:
+            fs.unlink(f"/f{number}")
+        fs.sync()
+    for number in (3, 4, 0, 11, 7, 9, 5, 1, 2):
+        fs.clone(f"/f{number}", f"/again{number}", from_="then")
+        check(core(fs).committed)
+        assert fs.read_bytes(f"/again{number}") == contents[number]
+    fs.delete_snapshot("then")
+    fs.sync()
+
+
+def test_a_large_tree_of_an_earlier_state_comes_in_slices(fs: vfsdb.VFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(treeclone, "INODES", 4)
+    monkeypatch.setattr(treeclone, "ENTRIES", 2)
+    fill(fs)
+    for number in range(20):
+        fs.write_bytes(f"/a/d/e/f{number}", os.urandom(3 * BLOCK))
+    before = tree(fs, "/a")
+    fs.snapshot("then")
+    fs.rmtree("/a")
+    fs.sync()
+    fs.clone("/a", "/a", from_="then")
+    assert tree(fs, "/a") == before
+    fs.delete_snapshot("then")
