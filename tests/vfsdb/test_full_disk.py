@@ -198,19 +198,14 @@ def test_buffered_data_waits_until_there_is_room() -> None:
             file.write(late)
             for _ in range(3):
                 with full():
-                    os_sync(vfs)
+                    vfs.sync()
                 assert vfs.read_bytes("/late") == late
             for name in names[: len(names) // 2]:
                 vfs.remove(name)
-            os_sync(vfs)
+            vfs.sync()
         assert not inner(vfs).commits.buffers
     with open_on(storages) as vfs:
         assert vfs.read_bytes("/late") == late
-
-
-def os_sync(vfs: VFS) -> None:
-    """Without waiting for anybody: what fsync of any file does."""
-    vfs.filesystem.syncfs()
 
 
 def test_buffered_data_that_finds_no_room_at_close_is_named_and_all_else_is_there() -> None:
