@@ -47,6 +47,8 @@ class Committed:
         Of the newest commit.
     put_bytes : int
         Bytes of blocks put so far.
+    refused : int
+        How often a commit found no room so far, whatever came of it then.
     on_moved : Callable[[], None]
         Called under the state lock when the state shown is another one, by no commit of this process.
     concurrent : bool
@@ -67,6 +69,7 @@ class Committed:
         self.state = State(load, cache_bytes)
         self.lock = self.state.lock
         self.put_bytes = self._synced_bytes = 0
+        self.refused = 0
         self.on_moved: Callable[[], None] = lambda: None
         self._failed: Exception | None = None
         self._syncing: threading.Thread | None = None
@@ -164,6 +167,7 @@ class Committed:
             except OSError as error:
                 if not (is_full(error) and self._frees(transaction, counters)):
                     raise
+                self.refused += 1
                 version = self._store(puts, deletes, counters.needs, self._expected(transaction), freeing=True)
             with self.lock:
                 self.state.show(transaction.mine, puts)

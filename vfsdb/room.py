@@ -27,6 +27,7 @@ class Room:
         For a commit that *frees* more is copied for less room. Bounded work; see `vfsdb.database.Compactable.reclaim`.
         """
         committed = self._committed
+        committed.refused += 1
         if committed.version == self._looked.get(frees):
             return False
         found = _tried(self._collect)

@@ -253,6 +253,19 @@ def test_keys_that_are_used_up_come_back_by_removing() -> None:
                 vfs.remove(name)
 
 
+def test_each_refusal_is_counted() -> None:
+    with open_on(disks("one disk")) as vfs:
+        committed = inner(vfs).committed
+        vfs.write_bytes("/one", b"one")
+        assert committed.refused == 0
+        names = fill(vfs, 6000)
+        filled = committed.refused
+        assert filled > 0
+        for name in names:
+            vfs.remove(name)
+        assert committed.refused > filled
+
+
 def test_look_for_room_that_found_none_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_on(disks("one disk")) as vfs:
         fill(vfs, 6000)
