@@ -29,14 +29,12 @@ class Pages:
         self.before: dict[int, Page] = {}
         self.after: dict[int, Page] = {}
         self.is_empty = True  # no page at all, leaf or other
-        for key, was_there, is_there in after.of_type(record_type):
+        for key, was, now in after.pages_of(record_type):
             self.is_empty = False
-            for found, records, leaves in (
-                (was_there, after.before, self.before),
-                (is_there, after, self.after),
-            ):
-                if found and not (page := records.page(key)).level:
-                    leaves[key] = page
+            if was is not None and not was.level:
+                self.before[key] = was
+            if now is not None and not now.level:
+                self.after[key] = now
 
 
 def hanging(records: Records, root: Page, leaves: dict[int, Page]) -> list[int]:

@@ -22,6 +22,7 @@ from vfsdb.writeset import WriteSet
 
 _DECODED_MAX: Final = 20_000  # records kept decoded
 _PATHS_MAX: Final = 20_000
+_UNUSED: Final = (SUPERBLOCK_KEY, COUNTERS_KEY)
 _DEPTH_MAX: Final = 1_000_000
 Changed = Mapping[int, bytes | None]
 
@@ -144,7 +145,7 @@ class After(Records):
     def __init__(self, before: State, changed: Changed) -> None:
         super().__init__()
         self.before = before
-        self.changed = {key: _kept(value, key) for key, value in changed.items()}
+        self.changed = {key: _kept(value, key) for key, value in changed.items() if key not in _UNUSED}
         self.paths = before.paths
 
     def raw(self, key: int) -> bytes | None:
@@ -163,19 +164,18 @@ class After(Records):
         """A directory has another path than before: paths are found anew."""
         self.paths = {ROOT: b""}
 
-    def of_type(self, wanted: int) -> Iterator[tuple[int, bool, bool]]:
-        """(key, there before, there after) of the changed records of a type."""
-        for key, value in self.changed.items():
-            old = self.before.raw(key)
-            is_there = value is not None and record_type(value, key) == wanted
-            was_there = old is not None and record_type(old, key) == wanted
-            if is_there or was_there:
-                yield key, was_there, is_there
+    def pages_of(self, record_type: int) -> Iterator[tuple[int, Page | None, Page | None]]:
+        """(key, the page before, the page after) of the changed pages of a type."""
+        for key in self.changed:
+            old, new = self.before.get(key), self.get(key)
+            was = old if isinstance(old, Page) and old.record_type == record_type else None
+            now = new if isinstance(new, Page) and new.record_type == record_type else None
+            if was is not None or now is not None:
+                yield key, was, now
 
 
 def _kept(value: bytes | None, key: int) -> bytes | None:
-    unused = value is None or key in (SUPERBLOCK_KEY, COUNTERS_KEY) or record_type(value, key) == FREE_PAGE
-    return None if unused else value
+    return None if value is None or record_type(value, key) == FREE_PAGE else value
 
 
 def _decoded(data: bytes | None, key: int) -> Record | None:
