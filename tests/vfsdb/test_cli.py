@@ -343,7 +343,7 @@ def test_clone_makes_files_and_trees_again_also_of_an_earlier_state(run: Run, st
         writer.write_bytes("/a", b"changed")
     assert run("clone", store, "--from", "then", "/a", "/old").code == OK
     assert fs.read_bytes("/old") == b"x" * 300_000
-    assert "pinned" in run("stats", store).out
+    assert b"pinned" in run("stats", store).out
 
 
 def test_cp_copies_files_and_trees(run: Run, store: Path, fs: vfsdb.VFS) -> None:
