@@ -9,13 +9,16 @@ from ourdb.compaction_step import Step, purge
 from ourdb.errors import OurDBError
 from ourdb.full_disk import is_full
 from ourdb.gate import let_go
-from ourdb.victims import plan_now
+from ourdb.victims import WRITE_BYTES, plan_now
 from ourdb.writer import Writer
+
+_PACE = 2  # bytes looked through for each that is appended meanwhile: so it ends, however fast the writers are
 
 
 class AutoCompactor:
-    """Compacts in small slices, one after a commit of the long path, when much is reclaimable.
+    """Compacts in small slices after commits of the long path, when much is reclaimable.
 
+    Each commit brings it on by one slice, a large one by as many as look through twice its bytes.
     It starts when the store is larger than twice its live bytes plus a segment; what it finds pinned
     it does not try again before another segment's worth is dead. On a full disk it tries again at the next
     segment; any other error ends it. `Stats.compaction_problem` says so.
@@ -30,27 +33,38 @@ class AutoCompactor:
         self._steps: Generator[int, None, None] | None = None
         self._step: Step | None = None
         self._stopped = False
+        self._segment, self._tail = -1, 0  # the log's end at the last step
 
     def step(self) -> None:
-        """Do one slice, where there is one to do and no other thread is at it."""
+        """Do what the commit before it is worth, where there is something to do and no other thread is at it."""
         if self._stopped:
             return
         try:
             if not self._lock.acquire(blocking=False):
                 return
+            appended = self._appended()
             if self._steps is None and self._due():
                 self._steps = self._run()
             if self._steps is not None:
-                self._advance()
+                self._advance(1 + _PACE * appended // WRITE_BYTES)
         finally:
             let_go(self._lock)
 
-    def _advance(self) -> None:
+    def _appended(self) -> int:
+        """Bytes that the log grew by since this was asked last, about."""
+        segment, tail = self._segment, self._tail
+        segments = reversed(self._writer.manifest.segments)
+        self._segment = next((entry.number for entry in segments if entry.end is None), -1)
+        self._tail = self._writer.tail
+        return self._tail - tail if self._segment == segment else self._tail + self._writer.segment_bytes
+
+    def _advance(self, slices: int) -> None:
         assert self._steps is not None
         try:
             if not self._writer.upkeep.acquire(blocking=False):
                 return
-            next(self._steps)
+            for _ in range(slices):
+                next(self._steps)
         except StopIteration:
             self._steps = None
         except (OurDBError, OSError) as error:  # the commit that came by is not to blame
