@@ -760,7 +760,9 @@ class InodeFileSystem(FileSystem):
     def feed(self, since: int | None = None, *, durable: bool = True) -> Feed:
         store = self.committed.stores.metadata
         if not isinstance(store, Feedable):
-            raise os_error(errno.EOPNOTSUPP, reason="this filesystem's engine keeps no log of changes")
+            raise os_error(
+                errno.EOPNOTSUPP, reason="there is no log of changes: this is a view, or its engine keeps none"
+            )
         self._flush_own()
         waker = self._waker(store, durable)
         try:

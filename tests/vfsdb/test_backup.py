@@ -315,6 +315,9 @@ def test_damaged_switch_file_is_refused(fs: VFS, target: Path, content: bytes) -
     for mode in ("r", "w"):
         with pytest.raises(OSError, match=r"switch|checksum"):
             vfsdb.open(target, mode)  # type: ignore[arg-type]
+    with vfsdb.open(target, "n") as new:
+        assert new.listdir("/") == []
+    assert not (target / ourdb_switch.NAME).exists()
 
 
 KILLED = """

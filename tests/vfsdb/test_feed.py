@@ -441,7 +441,7 @@ def test_user_gets_no_feed(fs: VFS) -> None:
 
 def test_feed_is_a_capability() -> None:
     with vfsdb.memory() as memory:
-        with pytest.raises(OSError, match="keeps no log"):
+        with pytest.raises(OSError, match="no log of changes"):
             memory.changes(None)
     with pytest.raises(OSError, match="feed of changes"):
         VFS(vfsdb.FileSystem()).changes(None)

@@ -142,6 +142,9 @@ def _places(path: Any, metadata_dir: Any, data_dir: Any, storages: Any) -> tuple
 def _switched(root: str, mode: Mode, metadata: _Place, data: _Place) -> tuple[_Place, _Place]:
     """The two places, as a switch that was announced and then interrupted left them."""
     names = (METADATA, DATA)
+    if mode == "n":
+        ourdb_switch.remove(root)
+        return metadata, data
     if mode != "r":
         ourdb_switch.finish(root, names)
         return metadata, data

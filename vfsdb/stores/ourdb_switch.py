@@ -76,8 +76,8 @@ def finish(root: str, names: tuple[str, str]) -> None:
 
 
 def remove(root: str) -> None:
-    """Both manifests are in place: the file is not needed any more. Durable on return."""
+    """Both manifests are in place, or of no use: the file goes, where there is one. Durable on return."""
     storage = DiskStorage(root)
-    with suppress(FileNotFoundError):  # somebody else finished it, too
+    with suppress(FileNotFoundError, NotADirectoryError):
         storage.remove(NAME)
-    storage.sync_directory()
+        storage.sync_directory()
