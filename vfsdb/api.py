@@ -57,6 +57,7 @@ def open(
     retention: Retention | None = None,
     flush_seconds: float = FLUSH_SECONDS,
     sync_seconds: float = SYNC_SECONDS,
+    commit_at_close: bool = True,
     serve: bool = True,
 ) -> VFS:
     """Open or make a filesystem; closing what is returned closes all of it.
@@ -96,6 +97,9 @@ def open(
     flush_seconds, sync_seconds : float
         How long data written to an open file stays in this process alone, and how long a commit at the mercy of a power
         cut, at most about; 0: until somebody asks.
+    commit_at_close : bool
+        Whether what was written to a file outlives a killed process when the file is closed; False: *flush_seconds*
+        later, which makes small files cheaper.
     serve : bool
         Whether a writer listens on the socket in *path*, over which other processes reach it.
 
@@ -146,6 +150,7 @@ def open(
                 device=device,
                 flush_seconds=flush_seconds,
                 sync_seconds=sync_seconds,
+                commit_at_close=commit_at_close,
             )
             on_error.callback(filesystem.close)
             service = listen(filesystem, path) if serve and path is not None else None

@@ -106,7 +106,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _opened(store: str, words: mount_words.MountWords, wait: float) -> VFS:
     if words.mount.get("read_only") or words.snapshot:
         return api.open(store, "r", atime="noatime")
-    return api.open(store, "w", atime=words.atime, lock_timeout=wait, serve=False)  # type: ignore[arg-type]
+    return api.open(store, "w", atime=words.atime, lock_timeout=wait, serve=False, commit_at_close=False)  # type: ignore[arg-type]
 
 
 def _in_background(serve: Callable[[Callable[[], None]], int]) -> int:

@@ -85,6 +85,8 @@ class InodeFileSystem(FileSystem):
     flush_seconds, sync_seconds : float
         How long written data stays in this process alone, and how long a commit at the mercy of a power cut, at most
         about; 0: until somebody asks.
+    commit_at_close : bool
+        Whether closing a file commits what was written to it; else the next commit does, or *flush_seconds*.
 
     Attributes
     ----------
@@ -102,6 +104,7 @@ class InodeFileSystem(FileSystem):
         device: int = 0,
         flush_seconds: float = FLUSH_SECONDS,
         sync_seconds: float = SYNC_SECONDS,
+        commit_at_close: bool = True,
     ) -> None:
         self.committed = committed
         self.superblock = committed.superblock
@@ -112,6 +115,7 @@ class InodeFileSystem(FileSystem):
         self.caches = Caches(committed.lock)
         self.commits = Commits(committed, durable=durable, after=self._changed)
         self.files = Files(self.commits, self.caches, self.superblock, atime)
+        self.files.commits_at_close = commit_at_close or not flush_seconds
         self._namespace = Namespace(self.superblock.salt, self.files.handles.in_use, self.files.drop)
         self._unused: list[int] = []  # orphans that may be reaped
         self._closed = False

@@ -60,6 +60,7 @@ class Files:
         self._superblock = superblock
         self._atime = atime
         self._notes_access = atime != "noatime" and not commits.read_only
+        self.commits_at_close = True  # else with the next commit, or after a second
         self.handles = Handles()
         self.locks = LockTable()
         self._accessed: dict[int, int] = {}  # ino -> access time that no commit has yet
@@ -185,10 +186,10 @@ class Files:
         return self.add(OpenFile(ino, flags & ~os.O_TRUNC, caller))
 
     def release(self, handle: int) -> OpenFile:
-        """Close; what was written through the handle is committed."""
+        """Close; what was written through the handle is committed, at once unless `commits_at_close` is off."""
         opened = self.handles.get(handle)
         try:
-            if opened.dirty and opened.ino in self._commits.buffers:
+            if opened.dirty and opened.ino in self._commits.buffers and self.commits_at_close:
                 self._commits.flush()
         finally:
             self.handles.remove(handle)

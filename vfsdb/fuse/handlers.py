@@ -26,7 +26,7 @@ from vfsdb.fuse.opcodes import (
     Opcode,
     Valid,
 )
-from vfsdb.fuse.operations import Operations
+from vfsdb.fuse.operations import CAPABILITY, Operations
 from vfsdb.fuse.requests import Request
 from vfsdb.interface import NOW, Lock, LockKind, SetAttr
 
@@ -35,6 +35,7 @@ Handler = Callable[[Request], Reply]
 
 _KEPT_READ_BYTES: Final = 1 << 16  # longer answers are read into a buffer that is there already
 _COPY_BYTES_MAX: Final = 1 << 30  # the count of a copy travels in 32 bits
+_CAPABILITY: Final = CAPABILITY + b"\0"
 _LOCK_KINDS: Final = {0: LockKind.READ, 1: LockKind.WRITE, 2: LockKind.UNLOCK}  # F_RDLCK, F_WRLCK, F_UNLCK
 _LOCK_NUMBERS: Final = {kind: number for number, kind in _LOCK_KINDS.items()}
 _OFFSET_MAX: Final = (1 << 63) - 1
@@ -219,6 +220,8 @@ class Handlers:
 
     def getxattr(self, request: Request) -> Reply:
         size, _ = fixed(s.GETXATTR_IN, request.body)
+        if self._operations.is_bare(request.node) and request.body[8:] == _CAPABILITY:
+            return encoding.error(request.unique, errno.ENODATA)
         return _sized(
             request.unique,
             self._operations.getxattr(request.node, decoding.name(request.body, s.GETXATTR_IN.size)),

@@ -29,7 +29,7 @@ class Mount:
     def __init__(self, fs: FileSystem, mountpoint: str, options: MountOptions) -> None:
         self.mountpoint = mountpoint
         self.options = options
-        self._operations = Operations(fs, writeback=options.writeback)
+        self._operations = Operations(fs, writeback=options.writeback, keeps=options.keep_cache)
         self._descriptor = mounting.mount(mountpoint, options)
         self._session = Session(self._descriptor, self._operations, options)
         self._notifier = Notifier(self._descriptor)
@@ -82,6 +82,8 @@ class Mount:
 
     def changed(self, events: Sequence[Event]) -> None:
         """Others changed this: the kernel forgets what it kept of it. Returns at once; may be called under any lock."""
+        for event in events:
+            self._operations.changed(event.ino)
         self._notifier.tell(events)
 
     def settle(self, seconds: float = 1.0) -> bool:

@@ -26,6 +26,7 @@ _CREATE_FLAGS: Final = _OPEN_FLAGS | os.O_EXCL
 _NOBODY: Final = Caller(65534, 65534, checked=True)
 _KERNEL: Final = Caller(0, 0, privileged=True, checked=True)
 _NOTHING: Final = SetAttr()
+CAPABILITY: Final = b"security.capability"
 _ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
 INODE_FLAGS: Final = 0x40  # FS_NODUMP_FL: the only one of chattr(1) that asks nothing of a filesystem
 
@@ -37,8 +38,9 @@ class Operations:
     the like that need nothing beside the filesystem are its own methods.
     """
 
-    def __init__(self, fs: FileSystem, *, writeback: bool = False) -> None:
+    def __init__(self, fs: FileSystem, *, writeback: bool = False, keeps: bool = False) -> None:
         self.fs = fs
+        self._keeps = keeps  # nobody else changes it, or `changed` is called
         self.has_locks = type(fs).setlk is not FileSystem.setlk
         self._flags = _OPEN_FLAGS & ~os.O_APPEND if writeback else _OPEN_FLAGS
         self._writeback = writeback
@@ -48,6 +50,7 @@ class Operations:
         self.directories: dict[int, int] = {}
         self._lock_owners: dict[int, set[int]] = {}  # handle -> who took locks through it
         self._waits: dict[int, threading.Event] = {}
+        self._bare: set[int] = set()  # looked up inodes that are known to have no capabilities
         self._callers: dict[tuple[int, int, int, tuple[int, ...]], Caller] = {}
         self.getattr = fs.getattr
         self.readlink = fs.readlink
@@ -96,6 +99,7 @@ class Operations:
                 self.lookups[ino] = left
             else:
                 self.lookups.pop(ino, None)
+                self._bare.discard(ino)
         self.fs.forget(ino, count)
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Stat:
@@ -127,10 +131,26 @@ class Operations:
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """Value of an extended attribute. The kernel decides who reads which."""
-        return self.fs.getxattr(ino, name, _KERNEL)
+        if name != CAPABILITY:
+            return self.fs.getxattr(ino, name, _KERNEL)
+        try:
+            return self.fs.getxattr(ino, name, _KERNEL)
+        except OSError as error:
+            if self._keeps and error.errno == errno.ENODATA and ino in self.lookups:
+                self._bare.add(ino)
+            raise
+
+    def is_bare(self, ino: int) -> bool:
+        """Whether it is known that *ino* has no capabilities; the kernel asks before each first write to a file."""
+        return ino in self._bare
+
+    def changed(self, ino: int) -> None:
+        """Somebody else changed *ino*."""
+        self._bare.discard(ino)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int, kills_setgid: bool) -> None:
         """Set one; *kills_setgid*: an ACL, by somebody who may not keep the setgid bit."""
+        self._bare.discard(ino)
         caller = _KERNEL
         if kills_setgid:
             caller = Caller(self.fs.getattr(ino).st_uid, _NOBODY.gid, checked=True)
@@ -168,12 +188,21 @@ class Operations:
         return handle
 
     def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Stat, int]:
-        """Make and open; counted."""
-        made, handle = self.fs.create(
-            parent, name, mode, self._opening(flags) & (self._flags | os.O_EXCL), caller, True
-        )
+        """Make and open; counted. The kernel asks for it where it finds no such name."""
+        kept = self._opening(flags) & self._flags
+        is_new = True
+        try:
+            made, handle = self.fs.create(parent, name, mode, kept | os.O_EXCL, caller, True)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            made, handle = self.fs.create(parent, name, mode, kept, caller, True)
+            is_new = False
         self.files[handle] = made.st_ino
-        return self._remembered(made), handle
+        self._remembered(made)
+        if is_new and self._keeps:
+            self._bare.add(made.st_ino)
+        return made, handle
 
     def tmpfile(self, parent: int, mode: int, flags: int, caller: Caller) -> tuple[Stat, int]:
         """An open file without a name; counted."""
