@@ -64,7 +64,7 @@ class FileWalk:
         self._seen: list[tuple[int, int]] = []  # blocks of the entry at hand that were named before
         self.told = (0, 0, 0)
         self._before: Entry | None = None
-        self.tree = TreeWalk(check, inode.ino, inode.root, MAP_PAGE, quiet=quiet)
+        self.tree = TreeWalk(check, inode.ino, inode.root, MAP_PAGE, quiet=quiet, may_share=bool(inode.shared))
 
     def run(self) -> None:
         """Walk."""
@@ -222,7 +222,7 @@ class FileWalk:
             for first, length in self._named_before(run.key, run.length):
                 for start, count in self._not_shared(first, length):
                     if self._inode.shared:
-                        self._check.uncounted(start, count, self._inode.ino)
+                        self._check.uncounted("block", start, self._inode.ino)
                         continue
                     self._shared(run, start, count)
                     fine = False

@@ -146,11 +146,11 @@ class Check:
         assert isinstance(examined.record, Inode)
         return examined.record
 
-    def uncounted(self, first: int, length: int, ino: int) -> None:
-        """Blocks are named again, by a file that says that it shares some; the shares do not have them."""
+    def uncounted(self, what: str, key: int, ino: int) -> None:
+        """A page or block is named again, by a file that says that it shares some; the shares do not have it."""
         if not self.totals["uncounted"]:
-            problem = f"{length} blocks from key {first} on are named more than once, and have no count"
-            self.find("shares.count", problem, ino=ino, key=first)
+            problem = f"{what} {key} is named more than once, and has no count"
+            self.find("shares.count", problem, ino=ino, key=key)
         self.totals["uncounted"] += 1
 
     def note_broken(self, examined: Examined, key: int) -> None:

@@ -28,6 +28,8 @@ class TreeWalk:
         `DIRECTORY_PAGE`, `MAP_PAGE` or `LINK_PAGE`.
     quiet : bool
         Look again: nothing is noted, no page is claimed.
+    may_share : bool
+        The inode says that others may have its pages, too.
 
     Attributes
     ----------
@@ -41,12 +43,15 @@ class TreeWalk:
         The tree led to a page that has a count among the shares.
     """
 
-    def __init__(self, check: Check, ino: int, root: Page | int, of_type: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self, check: Check, ino: int, root: Page | int, of_type: int, *, quiet: bool = False, may_share: bool = False
+    ) -> None:
         self._check = check
         self._ino = ino
         self._root = root
         self._of_type = of_type
         self._quiet = quiet
+        self._may_share = may_share
         self.sound = True
         self.pages: list[int] = []
         self.met_before = self.meets_shared = False
@@ -98,8 +103,14 @@ class TreeWalk:
     def _name(self, key: int, met: bool) -> bool:
         """A page leads to *key*, one that nobody led to before unless *met*; whether *key* has a count."""
         shares = self._check.shares
-        if self._of_type != MAP_PAGE or not shares.has(PAGES + key):
+        if self._of_type != MAP_PAGE:
             return False
+        if not shares.has(PAGES + key):
+            if not self._may_share or self._check.keys.get(key) != PAGE or key in self._mine:
+                return False
+            if not self._quiet:
+                self._check.uncounted("page", key, self._ino)
+            return True
         self.meets_shared = True
         if not self._quiet and not met:
             shares.name(PAGES + key, 1)

@@ -80,7 +80,7 @@ def test_a_lost_record_is_named_and_mended(key: int) -> None:
     changed = mended(stores)
     belongs = {path for path, file in BEFORE.files.items() if file[0] == key}
     if RECORDS[key][1] == MAP_PAGE:
-        belongs = {"/scattered"}
+        belongs = {"/scattered", "/clone"}
     elif RECORDS[key][1] == XATTRS:
         belongs = {"/deep"}
     assert changed <= belongs
@@ -94,7 +94,14 @@ def test_a_lost_block_is_named_and_becomes_a_hole(key: int) -> None:
     found = trees.codes(stores)
     assert found.keys() <= {"block.missing"}
     changed = mended(stores)
-    assert changed <= {"/deep/blocks", "/scattered", "/deep/patched", *(f"/deep/er/est/name {n}" for n in range(12))}
+    assert changed <= {
+        "/deep/blocks",
+        "/scattered",
+        "/clone",
+        "/deep/patched",
+        "/deep/patched clone",
+        *(f"/deep/er/est/name {n}" for n in range(12)),
+    }
     after = trees.contents(stores)
     for path in changed:
         old, new = BEFORE.files[path][-1], after.files[path][-1]

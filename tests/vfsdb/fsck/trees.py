@@ -47,6 +47,11 @@ def fill(vfs: VFS) -> None:
             scattered.seek(number * BLOCK)
             scattered.write(bytes([number]) * 100)
     vfs.write_bytes("/deep/patched", bytes(range(256)) * 16 * 3)
+    vfs.clone("/scattered", "/clone")
+    vfs.clone("/deep/patched", "/deep/patched clone")
+    with vfs.open("/clone", "r+b") as clone:
+        clone.seek(40 * BLOCK)
+        clone.write(b"changed")
     vfs.symlink("deep/er", "/link")
     vfs.filesystem.mknod(ROOT, b"pipe", stat_bits.S_IFIFO | 0o640)
     vfs.link("/small", "/deep/er/small too")
