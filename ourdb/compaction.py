@@ -13,7 +13,7 @@ from ourdb.compaction_step import Step, purge
 from ourdb.errors import InvalidArgumentError
 from ourdb.full_disk import is_full
 from ourdb.progress import Progress, go_on
-from ourdb.reserve import RESERVE_BYTES
+from ourdb.reserve import RESERVE_BYTES, make_reserve
 from ourdb.victims import Victim, fitting, give_up_reserve, plan_now
 from ourdb.writer import Writer
 
@@ -90,6 +90,8 @@ def compact(
         purge(writer, pinned)
         with writer.lock:
             writer.refill_reserve()
+            if compacted and not writer.reserve_spent:
+                make_reserve(writer.storage, writer.full_disk)  # there may be room by now for one
         go_on(progress, "compact", scanned if not finished else total, total, "bytes")
         after = _total_bytes(writer)
         return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)

@@ -93,8 +93,9 @@ def fitting(writer: Writer, pending: list[list[Victim]]) -> list[Victim]:
 def give_up_reserve(writer: Writer) -> bool:
     """Give back all that was set aside, until there is room again; False where there was nothing."""
     with writer.lock:
-        writer.reserve_spent = True
-        return release_reserve(writer.storage, writer.full_disk)
+        given = release_reserve(writer.storage, writer.full_disk)
+        writer.reserve_spent |= given  # a store that has none goes without
+        return given
 
 
 def plan_now(writer: Writer, min_dead_ratio: float) -> tuple[list[list[Victim]], int]:

@@ -375,6 +375,19 @@ class TestFullDisk:
         db.set(1, bytes(100_000))
         db.close()
 
+    def test_too_small_for_a_reserve_is_written_to_its_end_also_after_a_compaction(self) -> None:
+        storage = MemoryStorage(capacity_bytes=700_000)
+        db = OurDB("x", storage=storage, segment_bytes=65536, auto_compact=False)
+        for number in range(300):
+            db.set(number % 10, b"n" * 1000)
+        assert db.compact().bytes_freed > 0
+        with pytest.raises(OSError, match="No space"):
+            for number in range(2000):
+                db.set(number, b"n" * 1000)
+        assert storage.free_bytes() < 8192
+        assert RESERVE_NAME not in storage.names()
+        db.close()
+
     def test_takes_back_a_batch_that_does_not_fit(self) -> None:
         _, db, items = self.fill()
         before = db.position
