@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 import ourdb
+import vfsdb
 from ourdb.segment import SUFFIX
 from ourdb.testing import MemoryStorage
 from tests.ourdb.stores import picture
 from vfsdb.database import LimitExceeded, Stores
 from vfsdb.errors import CorruptionError, FormatError, PartnerError, StoreBusyError, VFSError
+from vfsdb.stores import ourdb_store
+from vfsdb.stores.ourdb_blocks import OurdbBlockStore
+from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
 from vfsdb.stores.ourdb_store import open_stores
 from vfsdb.stores.ourdb_versions import position_of, version_of
 
@@ -274,3 +278,27 @@ def test_versions_are_positions_as_one_number() -> None:
     for beyond in (ourdb.Position(1 << 16, 1), ourdb.Position(1, 1 << 48)):
         with pytest.raises(LimitExceeded, match="beyond"):
             version_of(beyond)
+
+
+def test_reader_opens_beside_a_writer_that_frees_blocks_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = ourdb_store._pair
+    seen = []
+
+    def late(metadata: OurdbMetadataStore, blocks: OurdbBlockStore) -> None:
+        if metadata.read_only:
+            for number in range(5):
+                fs.write_bytes("/f", b"%d" % number * 9000)
+                fs.sync()
+            blocks.refresh()  # as for a commit that needs newer ones
+            seen.append(metadata.holds(blocks.needs))
+        original(metadata, blocks)
+
+    monkeypatch.setattr(ourdb_store, "_pair", late)
+    with vfsdb.open(tmp_path / "fs", sync_seconds=0) as fs:
+        fs.write_bytes("/f", b"first" * 9000)
+        fs.sync()
+        with vfsdb.open(tmp_path / "fs", "r") as reader:
+            assert reader.read_bytes("/f") == b"4" * 9000
+    assert seen == [False], "the blocks were ahead of the metadata"
