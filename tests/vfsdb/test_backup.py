@@ -18,6 +18,7 @@ import vfsdb
 from ourdb import backup as ourdb_backup
 from ourdb import staged as ourdb_staged
 from ourdb.testing import CrashStorage, PowerCut
+from tests.crash import vfs_backup, vfs_check, vfs_story
 from tests.vfsdb.feeds import known_of
 from tests.vfsdb.test_two_stores import Disk, Power
 from vfsdb import VFS
@@ -349,6 +350,17 @@ def test_backup_killed_at_any_point_leaves_the_last_good_one(fs: VFS, target: Pa
         states = [found]
     vfsdb.backup(fs, target)
     assert state(target) == known_of(fs)
+
+
+@pytest.mark.parametrize("kind", vfs_story.KINDS if LONG else ["unlink"])
+def test_backups_of_a_story_are_each_the_tree_after_their_step(target: Path, tmp_path: Path, kind: str) -> None:
+    count = 40 if LONG else 12
+    vfs_backup.live(kind, str(target), count)
+    last = count // vfs_backup.EVERY
+    shutil.copytree(target, tmp_path / "older")
+    vfs_backup.check(kind, str(target), last, last)
+    with pytest.raises(vfs_check.WrongStateError):
+        vfs_backup.check(kind, str(tmp_path / "older"), 0, 1)
 
 
 # ---- what is refused ------------------------------------------------------------------------------
