@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 from ourdb import snapshot
 from ourdb.accounting import spans_by_index
 from ourdb.delta import delta_name, write_delta
+from ourdb.format import pack_location, slot_offset
 from ourdb.full_disk import is_full
 from ourdb.index import IndexHeader
 from ourdb.index_writer import write_generation
@@ -139,10 +140,13 @@ class Step:
             write_relocations(self._writer.storage, self._writer.uuid, self._relocations, entries)
 
     def _add_overtaken(self, mover: Mover, live: State) -> None:
-        """Versions that were newest when copied and are superseded by now: history finds them by the map."""
-        if self._manifest.settings.retention.keeps_nothing:
-            return
-        overtaken = [moved for moved, old in mover.newest if live.slot(moved[0]) != old]
+        """Versions that were newest when copied and are superseded by now: those after them name the old place."""
+        now = live.slots_of(mover.keys)
+        overtaken = [
+            (key, live.header(key, old).sequence, pack_location(mover.output.number, slot_offset(new)))
+            for key, old, new, slot in zip(mover.keys, mover.olds, mover.news, now, strict=True)
+            if new and slot != old and mover.output is not None
+        ]
         if overtaken:
             mover.superseded += overtaken
             self._write_relocations(mover, live)

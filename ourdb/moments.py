@@ -27,7 +27,7 @@ from ourdb.segment import Segment, Table
 from ourdb.snapshot import snapshot_state
 from ourdb.state import State
 from ourdb.storage import Storage
-from ourdb.view import KEY_END, View
+from ourdb.view import View
 
 _FOLD_AT = 1 << 20
 _MARKS_MAX = 16  # that are looked at, where a compaction came right behind a commit
@@ -60,12 +60,13 @@ def view_as_of(
         default=None,
     )
     since = base.sequence if base is not None else 0
-    shown = None
+    found = None
     if now.position.sequence - position.sequence < position.sequence - since:
-        shown = _back_from(state, position.sequence, now.position.sequence, storage)
-    if shown is None:
-        shown = _on_from(state, base, position.sequence, storage)
-    return View(shown, _count(shown), position, manifest, f"{path} at {position}", on_close)
+        found = _back_from(now, position.sequence, storage)
+    if found is None:
+        found = _on_from(state, base, position.sequence, storage)
+    shown, count = found
+    return View(shown, count, position, manifest, f"{path} at {position}", on_close)
 
 
 def _is_the_same(now: View, position: Position, horizon: int, manifest: Manifest, storage: Storage) -> bool:
@@ -81,23 +82,24 @@ def _until(manifest: Manifest) -> str:
     return f"up to {manifest.epoch_of(manifest.horizon)}:{manifest.horizon}"
 
 
-def _back_from(state: State, sequence: int, newest: int, storage: Storage) -> State | None:
-    """*state*, whose newest record is *newest*, without what came after *sequence*.
+def _back_from(now: View, sequence: int, storage: Storage) -> tuple[State, int] | None:
+    """What *now* shows without what came after *sequence*, and how many keys that has.
 
-    None where a version cannot be found from the one after it: compaction moved it while that was written.
+    None where a version cannot be found from the one after it.
     """
+    state = now.state
     oldest: dict[int, tuple[int, int]] = {}
-    for key, found, previous, _ in _records(state.table, sequence, newest, storage):
+    for key, found, previous, _ in _records(state.table, sequence, now.position.sequence, storage):
         known = oldest.get(key)
         if known is None or found < known[0]:
             oldest[key] = found, previous
-    overlay = state.overlay.copy()
+    slots: dict[int, int] = {}
     for key, (found, previous) in oldest.items():
         slot = _slot_of(state, key, found, previous) if previous else 0
-        if slot is None:
+        if slot is None or (slot and state.header(key, slot).sequence > sequence):
             return None
-        overlay[key] = slot
-    return _like(state, state.generation, overlay)
+        slots[key] = slot
+    return _like(state, state.generation, state.overlay | slots), _counted(state, len(now), slots)
 
 
 def _slot_of(state: State, key: int, sequence: int, location: int) -> int | None:
@@ -109,31 +111,32 @@ def _slot_of(state: State, key: int, sequence: int, location: int) -> int | None
     return slot
 
 
-def _on_from(state: State, base: SnapshotEntry | None, sequence: int, storage: Storage) -> State:
-    """The state of the snapshot *base*, or of an empty store, with what came until *sequence*."""
-    start = state if base is None else snapshot_state(state, storage, base, state.verify)
-    generation = empty_generation(state.table.uuid) if base is None else start.generation
+def _on_from(state: State, base: SnapshotEntry | None, sequence: int, storage: Storage) -> tuple[State, int]:
+    """What the snapshot *base*, or an empty store, shows with what came until *sequence*; and how many keys."""
     newest: dict[int, int] = {}
-    overlay: dict[int, int] = {}
+    slots: dict[int, int] = {}
     for key, found, _, slot in _records(state.table, 0 if base is None else base.sequence, sequence, storage):
         if newest.get(key, 0) < found:
             newest[key] = found
-            overlay[key] = slot
-    if len(overlay) > _FOLD_AT or base is None:
-        generation, overlay = fold(generation, overlay), {}
-    return _like(state, generation, overlay)
+            slots[key] = slot
+    if base is None:
+        generation = fold(empty_generation(state.table.uuid), slots)
+        return _like(state, generation, {}), sum(map(slot_is_live, slots.values()))
+    start = snapshot_state(state, storage, base, state.verify)
+    count = _counted(start, base.keys, slots)
+    if len(slots) > _FOLD_AT:
+        return _like(state, fold(start.generation, slots), {}), count
+    return _like(state, start.generation, slots), count
 
 
 def _like(state: State, generation: Generation, overlay: dict[int, int]) -> State:
     return State(generation, overlay, state.table, state.relocations, state.verify, state.value_bytes_max)
 
 
-def _count(state: State) -> int:
-    overlay = state.overlay
-    of_index = sum(sum(map(slot_is_live, slots)) for _, slots in state.generation.spans(0, KEY_END))
-    keys = sorted(overlay)
-    replaced = _like(state, state.generation, {}).slots_of(keys)
-    return of_index - sum(map(slot_is_live, replaced)) + sum(map(slot_is_live, overlay.values()))
+def _counted(state: State, count: int, slots: dict[int, int]) -> int:
+    """How many keys *state*, which has *count*, would have with *slots* in the place of its own."""
+    replaced = state.slots_of(sorted(slots))
+    return count - sum(map(slot_is_live, replaced)) + sum(map(slot_is_live, slots.values()))
 
 
 # ---- the log between two sequences ----------------------------------------------------------

@@ -128,7 +128,6 @@ class Mover:
         self.keys: list[int] = []  # of the newest versions: key, old slot, new slot (0: dropped)
         self.olds: list[int] = []
         self.news: list[int] = []
-        self.newest: list[tuple[Moved, int]] = []  # with the old slot; where history is kept
         self.superseded: list[Moved] = []
         self.snapshot_moves: dict[str, dict[int, int]] = {}  # generation -> key -> new slot
         self.pruned = 0  # newest commit among the victims
@@ -215,8 +214,6 @@ class Mover:
         location = pack_location(self.output.number, slot_offset(new))
         if not newest:
             self.superseded.append((key, sequence, location))
-        elif self._needed.keeps_history:
-            self.newest.append(((key, sequence, location), slot))
         for entry, state in self._needed.snapshots:
             if state.slot(key) == slot:
                 self.snapshot_moves.setdefault(entry.generation, {})[key] = new

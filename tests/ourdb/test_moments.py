@@ -199,3 +199,27 @@ def test_a_manifest_that_tells_no_horizon_keeps_no_state_it_may_have_lost(tmp_pa
         past.db.compact()
         past.change()
         assert past.check() < len(past.states)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_what_is_superseded_while_it_is_moved_is_found_again(tmp_path: Path, rule: Retention) -> None:
+    past = Past(tmp_path / "s", 12, rule)
+    for _ in range(30):
+        past.change()
+    past.db.snapshot("pins an older version")
+    for _ in range(30):
+        past.change()
+
+    def meanwhile(*progress: object) -> None:
+        past.change()
+        past.change()
+
+    past.db.compact(progress=meanwhile)
+    for _ in range(3):
+        past.change()
+    assert past.check() < len(past.states)
+    past.db.compact(progress=meanwhile)
+    past.check()
+    past.db.delete_snapshot("pins an older version")
+    past.check()
+    past.db.close()

@@ -125,7 +125,8 @@ class OurdbHistory:
     def history(self, key: int) -> Iterator[RecordVersion]:
         """The kept versions of a record, newest first. O(commits since the oldest that is asked for).
 
-        The version is that of the oldest kept commit that can have made it: its own, or after a compaction a later one.
+        Where compaction took the counters of its commit, a version is the record's own: it tells versions apart, and
+        lies before the horizon.
         """
         commits: Iterator[ourdb.Version] | None = None
         older: ourdb.Version | None
@@ -136,8 +137,12 @@ class OurdbHistory:
                     made = older = next(commits)
                 while older is not None and older.sequence >= found.sequence:
                     made, older = older, next(commits, None)
-                before = 0 if older is None else _commit_of(older)
-                yield RecordVersion(_commit_of(made), before, found.time_ns, found.value)
+                if made.time_ns == found.time_ns:  # the records of a commit have one time
+                    version, before = _commit_of(made), 0 if older is None else _commit_of(older)
+                else:
+                    version = version_of(Position(found.epoch, found.sequence))
+                    before = version - 1
+                yield RecordVersion(version, before, found.time_ns, found.value)
 
     def recall(self) -> OurdbRecall:
         """Reads records of earlier versions."""
