@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,12 @@ import vfsdb
 from ourdb.segment import SUFFIX
 from ourdb.testing import MemoryStorage
 from tests.ourdb.stores import picture
+from vfsdb.committed import Committed
+from vfsdb.core import InodeFileSystem
 from vfsdb.database import LimitExceeded, Stores
 from vfsdb.errors import CorruptionError, FormatError, PartnerError, StoreBusyError, VFSError
+from vfsdb.interface import ROOT
+from vfsdb.mkfs import make_filesystem
 from vfsdb.stores import ourdb_store
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
 from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
@@ -302,3 +308,19 @@ def test_reader_opens_beside_a_writer_that_frees_blocks_meanwhile(
         with vfsdb.open(tmp_path / "fs", "r") as reader:
             assert reader.read_bytes("/f") == b"4" * 9000
     assert seen == [False], "the blocks were ahead of the metadata"
+
+
+def test_a_store_that_is_removed_while_it_is_open_says_so_and_no_path_is_blamed(tmp_path: Path) -> None:
+    stores = open_stores(tmp_path / "s", "c", metadata_segment_bytes=16384, data_segment_bytes=65536)
+    make_filesystem(stores, block_size=4096)
+    fs = InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0)
+    fs.write_file(ROOT, b"f", bytes(5000))
+    fs.syncfs()
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(VFSError, match="gone") as raised:
+        for number in range(1000):
+            fs.write_file(ROOT, b"f%d" % number, bytes(5000))
+    assert raised.value.errno == errno.EIO and not isinstance(raised.value, FileNotFoundError)
+    assert fs.read_file(fs.lookup(ROOT, b"f").st_ino) == bytes(5000)  # what is open is still there
+    with suppress(OSError):
+        fs.close()

@@ -22,6 +22,7 @@ from vfsdb.stores.ourdb_versions import (
     SEQUENCE_BITS,
     SEQUENCE_MAX,
     VERSION_MAX,
+    StoreError,
     position_of,
     translated,
     version_of,
@@ -104,7 +105,7 @@ class OurdbBlockStore(OurdbSpace):
     def _change(self, puts: Mapping[int, Any], deletes: Iterable[int], freeing: bool = False) -> Position:
         try:
             return self._db.commit(puts, deletes, freeing=freeing)
-        except ourdb.OurDBError as error:
+        except StoreError as error:
             raise translated(error, self.path) from error
 
     def get(self, key: int, birth: int) -> bytes:
@@ -118,7 +119,7 @@ class OurdbBlockStore(OurdbSpace):
         read, shift = self._db.get_range, (birth & SEQUENCE_MAX) - first
         try:
             return [read(key, sequence=key + shift, view=True) for key in range(first, first + count)]
-        except ourdb.OurDBError as error:
+        except StoreError as error:
             raise self._unreadable(error, first, birth) from error
 
     def get_range(self, key: int, birth: int, start: int, stop: int | None) -> bytes:
@@ -127,7 +128,7 @@ class OurdbBlockStore(OurdbSpace):
             self._check_epoch(birth)
         try:
             return self._db.get_range(key, start, stop, sequence=birth & SEQUENCE_MAX)  # type: ignore[no-any-return]
-        except ourdb.OurDBError as error:
+        except StoreError as error:
             raise self._unreadable(error, key, birth) from error
 
     def _check_epoch(self, birth: int) -> None:
@@ -144,7 +145,7 @@ class OurdbBlockStore(OurdbSpace):
             self._held[epoch] = low, high
         self._low, self._high = low, high
 
-    def _unreadable(self, error: ourdb.OurDBError, key: int, birth: int) -> Exception:
+    def _unreadable(self, error: ourdb.OurDBError | FileNotFoundError, key: int, birth: int) -> Exception:
         if isinstance(error, ourdb.RecordNotFoundError | ourdb.ConflictError):
             return StaleBlockError(f"{self.path}: key {key} holds not the block born at {position_of(birth)}: {error}")
         return translated(error, self.path)

@@ -30,6 +30,7 @@ from vfsdb.stores.ourdb_space import OurdbSpace
 from vfsdb.stores.ourdb_versions import (
     SEQUENCE_MAX,
     VERSION_MAX,
+    StoreError,
     position_of,
     translated,
     version_of,
@@ -102,7 +103,7 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
         """Newest value of *key*."""
         try:
             return self._db.get(key)  # type: ignore[no-any-return]
-        except ourdb.OurDBError as error:
+        except StoreError as error:
             raise translated(error, self.path) from error
 
     def get_many(self, keys: Sequence[int]) -> dict[int, tuple[int, bytes]]:
@@ -130,7 +131,7 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
         sequences = {key: self._sequence(key, version) for key, version in expect.items()} if expect else None
         try:
             version = version_of(self._db.commit(puts, deletes, expect=sequences, tag=tag, freeing=freeing))
-        except ourdb.OurDBError as error:
+        except StoreError as error:
             raise translated(error, self.path) from error
         self._undurable.append(version)
         self._version = version

@@ -33,9 +33,14 @@ def position_of(version: int) -> Position:
     return Position(version >> SEQUENCE_BITS, version & SEQUENCE_MAX)
 
 
-def translated(error: ourdb.OurDBError, path: str) -> Exception:
-    """What vfsdb raises for *error*."""
+StoreError = (ourdb.OurDBError, FileNotFoundError)  # of an open store: to its users ENOENT would mean a path of theirs
+
+
+def translated(error: ourdb.OurDBError | FileNotFoundError, path: str) -> Exception:
+    """What vfsdb raises for *error*, a `StoreError`."""
     text = str(error)
+    if isinstance(error, FileNotFoundError):
+        return VFSError(f"a file of the open store is gone: {text}; was its directory removed or moved?", path)
     if isinstance(error, ourdb.CorruptionError):
         return CorruptionError(text, error.file)
     if isinstance(error, ourdb.ConflictError):
