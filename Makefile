@@ -13,12 +13,13 @@ FUSE_BENCH ?= --json build/fuse-bench.json
 VFS_BENCH ?= --json build/vfs-bench.json
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fuse check lint torture torture-fuse bench bench-fuse clean
+.PHONY: help demo test test-fuse torture-fuse check lint torture torture-fuse bench bench-fuse clean
 
 help:
 	@echo "make demo      the main jobs on real input, in under two minutes"
 	@echo "make test      every quick test"
 	@echo "make test-fuse what runs through a mount (Linux, /dev/fuse, root)"
+	@echo "make torture-fuse  the same in its long form: a hundred kills, CPython's own tests"
 	@echo "make check     format, lint, types, layers, documents, duplicates"
 	@echo "make torture   all tests in their long form: crashes, faults, damage"
 	@echo "make bench     speed and memory against other engines"
@@ -34,6 +35,9 @@ test: lint
 
 test-fuse: $(VENV)/.dev
 	$(RUN) -m pytest -m "fuse and not torture" tests/vfsdb/fuse
+
+torture-fuse: $(VENV)/.dev
+	OURDB_TORTURE=1 $(RUN) -m pytest -m fuse tests/vfsdb/fuse
 
 check: lint
 	$(RUN) -m mypy

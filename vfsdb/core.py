@@ -189,9 +189,11 @@ class InodeFileSystem(FileSystem):
     def lookup(self, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
         if remember:  # under the lock: else the inode could go between finding and counting it
             with self.commits.lock:
-                ino = self._find(parent, name, caller)
+                # "." of any inode: how a kernel finds again what a file handle names.
+                ino = parent if name == b"." and caller.checked else self._find(parent, name, caller)
+                found = self._answer(ino)
                 self.files.handles.remember(ino)
-                return self._answer(ino)
+                return found
         if (self.commits.levels and self.commits.own() is not None) or not (caller.privileged or caller.checked):
             return self._answer(self._find(parent, name, caller))
         caches = self.caches

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -224,6 +225,26 @@ def test_wait_for_a_lock_ends_with_a_signal(there: Path) -> None:
             other.stdout.readline()
             other.send_signal(signal.SIGTERM)
             assert other.wait(SECONDS) == -signal.SIGTERM
+
+
+def test_file_handles_outlive_what_the_kernel_remembers(there: Path) -> None:
+    (there / "f").write_bytes(b"content")
+    library = ctypes.CDLL(None, use_errno=True)
+    handle = ctypes.create_string_buffer(struct.pack("Ii", 128, 0) + bytes(128))
+    number = ctypes.c_int()
+    assert library.name_to_handle_at(-100, os.fsencode(there / "f"), handle, ctypes.byref(number), 0) == 0
+    mount = os.open(there, os.O_RDONLY)
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+        descriptor = library.open_by_handle_at(mount, handle, os.O_RDONLY)
+        assert descriptor >= 0, os.strerror(ctypes.get_errno())
+        assert os.read(descriptor, 100) == b"content"
+        os.close(descriptor)
+        os.unlink(there / "f")
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+        assert library.open_by_handle_at(mount, handle, os.O_RDONLY) == -1 and ctypes.get_errno() == errno.ESTALE
+    finally:
+        os.close(mount)
 
 
 def test_sync_calls_of_every_kind(there: Path) -> None:
