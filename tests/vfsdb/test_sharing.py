@@ -187,4 +187,6 @@ def _children(write_set: FileWriteSet, page: pages.Page) -> set[int]:
 
 
 TestSharing = SharingMachine.TestCase
-TestSharing.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestSharing.settings = settings(
+    max_examples=max(settings().max_examples // 4, 20), stateful_step_count=20, deadline=None
+)
