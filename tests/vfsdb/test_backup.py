@@ -335,7 +335,8 @@ def test_backup_killed_at_any_point_leaves_the_last_good_one(fs: VFS, target: Pa
     states = [known_of(fs)]
     command = [sys.executable, "-c", KILLED, str(tmp_path / "fs"), str(target)]
     for turn in range(1, 200 if LONG else 3):
-        fill(fs, turn % 10)
+        fill(fs, turn)
+        fs.rmtree(f"/d{turn - 1}")
         fs.sync()
         states.append(known_of(fs))
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
