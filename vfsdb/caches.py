@@ -46,10 +46,10 @@ class Caches:
         stats = self.stats
         for ino, name, _ in events:
             stats.pop(ino, None)
+            self.listings.pop(ino, None)  # also where there is no name: its number may be another directory's next
+            self.entries.pop(ino, None)
             if name is not None:
                 self.names.pop((ino, name), None)
-                self.listings.pop(ino, None)
-                self.entries.pop(ino, None)
 
     def drop_stat(self, ino: int) -> None:
         """The attributes of *ino* changed in memory."""

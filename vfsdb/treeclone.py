@@ -17,7 +17,7 @@ from vfsdb.adopting import Adoption
 from vfsdb.cloning import clone_content
 from vfsdb.committed import Committed
 from vfsdb.errors import os_error
-from vfsdb.interface import RENAME_NOREPLACE, Caller, DirEntry
+from vfsdb.interface import RENAME_NOREPLACE, Caller, DirEntry, Event
 from vfsdb.namespace import Namespace, require_access
 from vfsdb.records import DIRECTORY_PAGE, Inode, Page
 from vfsdb.transaction import Transaction
@@ -148,6 +148,7 @@ class TreeClone:
             items.append((entry.offset, directories.entry_value(entry.name, twin, entry.kind)))
         pages.replace_range(ws, target, items[0][0], pages.KEY_END, items, DIRECTORY_PAGE)
         ws.edit(target).size += len(items)
+        ws.events.append(Event(target))
 
     def _twin_of(self, ws: Transaction, entry: DirEntry, target: int) -> int:
         """The clone of what *entry* leads to, named in the directory *target*."""

@@ -393,3 +393,16 @@ def test_a_large_tree_of_an_earlier_state_comes_in_slices(fs: vfsdb.VFS, monkeyp
     fs.clone("/a", "/a", from_="then")
     assert tree(fs, "/a") == before
     fs.delete_snapshot("then")
+
+
+def test_a_clone_that_gets_the_number_of_a_directory_that_was_listed_is_listed_itself(fs: vfsdb.VFS) -> None:
+    fs.mkdir("/d")
+    fs.write_text("/d/a", "x")
+    fs.mkdir("/x")
+    number = fs.stat("/x").st_ino
+    assert fs.listdir("/x") == [] and not core(fs).list_entries(number)
+    fs.rmdir("/x")
+    fs.clone("/d", "/x")
+    assert fs.stat("/x").st_ino == number  # the case that is meant
+    assert fs.listdir("/x") == ["a"]
+    assert [entry.name for entry in core(fs).list_entries(number)] == [b"a"]
