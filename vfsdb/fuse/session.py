@@ -36,6 +36,7 @@ from vfsdb.fuse.workers import Workers
 log = logging.getLogger("vfsdb.fuse")
 _WAITING = frozenset({Opcode.FSYNC, Opcode.FSYNCDIR, Opcode.SYNCFS, Opcode.SETLKW})
 _STALL_SECONDS = 0.02
+_END_SECONDS = 1.0
 _UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT, Opcode.NOTIFY_REPLY})
 
 
@@ -78,6 +79,7 @@ class Session:
         self._go_on()
         watcher.start()
         self._over.wait()
+        watcher.join(_END_SECONDS)  # so that it begins no other loop; after a failure nothing wakes it
         self._operations.interrupt_all()
         self._workers.join()
         for thread in list(self._loops):
