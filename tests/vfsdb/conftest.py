@@ -23,8 +23,10 @@ for part in (
 
 pytest.register_assert_rewrite("tests.vfsdb.twins")
 
+from tests.vfsdb import invariants  # noqa: E402
 from tests.vfsdb.contract.support import Subject  # noqa: E402
 from tests.vfsdb.subjects import SUBJECTS  # noqa: E402
+from vfsdb.core import InodeFileSystem  # noqa: E402
 from vfsdb.interface import FileSystem  # noqa: E402
 from vfsdb.posix import VFS  # noqa: E402
 
@@ -39,9 +41,11 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 @pytest.fixture
 def fs(subject: Subject, tmp_path: Path) -> Iterator[FileSystem]:
-    """An empty filesystem."""
+    """An empty filesystem; what a test left in it must be clean."""
     made = subject.make(tmp_path)
     yield made
+    if isinstance(made, InodeFileSystem) and not made.commits.closed:
+        invariants.check(made.committed)
     made.close()
 
 

@@ -47,7 +47,7 @@ def fsck(
     repair : bool
         Follow the plan of the findings. Takes the writer's lock. What is dropped is kept in a file beside the stores.
     deep : bool
-        Compare every checksum of both stores, too: O(bytes), otherwise O(records and blocks).
+        Compare every checksum of both stores, too: O(bytes), otherwise O(records and blocks). A repair always does.
     progress : Callable, optional
         ``(phase, done, total, unit)``; returning False stops the check, and the report says ``complete=False``.
     resume : path, optional
@@ -76,7 +76,7 @@ def fsck(
         The disk fails; EINVAL: *repair* together with *below* or *inos*.
     """
     some = [os.fsencode(one) for one in below], [*inos]
-    job = _Job(path, metadata_dir, data_dir, progress, deep)
+    job = _Job(path, metadata_dir, data_dir, progress, deep or repair)
     if repair and any(some):
         raise VFSError("a repair looks at the whole filesystem: leave out below and inos", job.path)
     checkpoint = Checkpoint(os.fspath(resume)) if resume is not None else None

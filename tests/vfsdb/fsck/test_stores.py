@@ -116,6 +116,26 @@ def test_a_missing_store_is_named(store: Path, name: str) -> None:
     assert codes(report) == {"store.missing"} and report.exit_code == 4
 
 
+def test_a_label_that_names_another_metadata_store_is_written_again() -> None:
+    stores = trees.filled()
+    stores.blocks.join(b"another's uuid, ")
+    assert set(trees.codes(stores)) == {"store.label"}
+    assert trees.repaired(stores).left == []
+    assert trees.codes(stores) == {} and stores.blocks.partner == stores.metadata.uuid
+
+
+def test_a_damaged_record_that_only_a_deep_check_sees_is_mended(store: Path) -> None:
+    with vfsdb.open(store, "r") as fs:
+        fs.read_bytes("/small")
+    segment = next((store / "metadata").glob("segment-*.log"))
+    data = bytearray(segment.read_bytes())
+    at = data.rindex(b"inline")
+    data[at] ^= 1
+    segment.write_bytes(data)
+    assert not fsck(store).ok
+    mended(store)
+
+
 def test_what_is_no_filesystem_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         fsck(tmp_path / "none")
