@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -11,12 +12,16 @@ from pathlib import Path
 import pytest
 
 import vfsdb
+from ourdb.testing import PowerCut
+from tests.crash import vfs_story as story
 from tests.vfsdb.invariants import check
+from tests.vfsdb.test_two_stores import Power, disks
 from vfsdb import freelist, sharing, treeclone
 from vfsdb.core import InodeFileSystem
 from vfsdb.interface import ROOT, Caller, Stat
 
 BLOCK = 4096
+LONG = bool(os.environ.get("OURDB_TORTURE"))
 
 
 @pytest.fixture(params=["memory", "ourdb"])
@@ -406,3 +411,49 @@ def test_a_clone_that_gets_the_number_of_a_directory_that_was_listed_is_listed_i
     assert fs.stat("/x").st_ino == number  # the case that is meant
     assert fs.listdir("/x") == ["a"]
     assert [entry.name for entry in core(fs).list_entries(number)] == [b"a"]
+
+
+def live(fs: InodeFileSystem, contents: dict[str, bytes]) -> None:
+    """A file is lost, rescued out of a snapshot, and goes again; others come and go meanwhile."""
+    vfs = vfsdb.VFS(fs)
+    vfs.write_bytes("/one", contents["/one"])
+    vfs.write_bytes("/two", contents["/two"])
+    vfs.snapshot("then")
+    vfs.unlink("/one")
+    vfs.write_bytes("/filler", contents["/filler"])
+    vfs.sync()
+    vfs.clone("/one", "/rescued", from_="then")
+    vfs.delete_snapshot("then")
+    vfs.unlink("/filler")
+    vfs.sync()
+    vfs.write_bytes("/filler", contents["/filler"])
+    vfs.clone("/rescued", "/again")
+    vfs.unlink("/rescued")
+    vfs.sync()
+    vfs.close()
+
+
+def test_power_cut_around_a_clone_of_an_earlier_state_leaves_every_file_whole() -> None:
+    contents = {name: name.encode() * size for name, size in (("/one", 9000), ("/two", 5000), ("/filler", 12000))}
+    contents |= {"/rescued": contents["/one"], "/again": contents["/one"]}
+    whole = Power()
+    live(story.open_filesystem(None, storages=disks(whole, False)), contents)
+    for cut in range(3, whole.steps, 1 if LONG else 7):
+        power = Power(cut)
+        fs = None
+        with contextlib.suppress(PowerCut):
+            fs = story.open_filesystem(None, storages=disks(power, False))
+            live(fs, contents)
+        with contextlib.suppress(PowerCut, OSError):
+            if fs is not None:
+                fs.close()
+        for keep in ("none", "all", "random"):
+            left = [disk.after_power_cut(cut, keep) for disk in power.disks]  # type: ignore[arg-type]
+            again = story.open_filesystem(None, storages=left)
+            with vfsdb.VFS(again) as found:
+                check(again.committed)
+                for name in found.listdir("/"):
+                    assert found.read_bytes(f"/{name}") in (contents[f"/{name}"], b""), (cut, keep, name)
+                found.write_bytes("/new", bytes(20_000))
+                found.sync()
+                check(again.committed)
