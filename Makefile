@@ -13,17 +13,16 @@ FUSE_BENCH ?= --json build/fuse-bench.json
 VFS_BENCH ?= --json build/vfs-bench.json
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fuse torture-fuse check lint torture torture-fuse bench bench-fuse clean
+.PHONY: help demo test test-fuse torture-fuse check lint torture bench bench-fuse clean
 
 help:
 	@echo "make demo      the main jobs on real input, in under two minutes"
 	@echo "make test      every quick test"
 	@echo "make test-fuse what runs through a mount (Linux, /dev/fuse, root)"
-	@echo "make torture-fuse  the same in its long form: a hundred kills, CPython's own tests"
+	@echo "make torture-fuse  the same in its long form: PostgreSQL, pip, npm, a hundred kills, stress"
 	@echo "make check     format, lint, types, layers, documents, duplicates"
 	@echo "make torture   all tests in their long form: crashes, faults, damage"
 	@echo "make bench     speed and memory against other engines"
-	@echo "make torture-fuse what runs through a mount, in its long form: PostgreSQL, pip, npm, kills, stress"
 	@echo "make bench-fuse a mounted store beside ext4 (Linux, /dev/fuse, root)"
 	@echo "make clean     remove what these made"
 
@@ -49,9 +48,6 @@ lint: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	OURDB_TORTURE=1 $(RUN) -m pytest -m "" tests
-
-torture-fuse: $(VENV)/.dev
-	OURDB_TORTURE=1 $(RUN) -m pytest -m fuse tests/vfsdb/fuse
 
 bench: $(VENV)/.bench
 	$(RUN) benchmarks/run.py $(BENCH)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import vfsdb
 from tests.vfsdb.fuse.mounted import Server, serving
@@ -21,12 +22,12 @@ def found_in(store: Path) -> list[str]:
 
 
 @contextmanager
-def checked_mount() -> Iterator[Server]:
+def checked_mount(**options: Any) -> Iterator[Server]:
     """Other users get to it. In the end the kernel has given everything back, and the check finds nothing."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as name:
         path = Path(name)
         path.chmod(0o755)
-        with serving(f"store:{path / 'store'}", path / "mnt", allow_other=True) as server:
+        with serving(f"store:{path / 'store'}", path / "mnt", allow_other=True, **options) as server:
             yield server
             left, said = server.end()
             assert (left["lookups"], left["files"], said) == (0, 0, "")
