@@ -56,7 +56,7 @@ def repair_stores(
     check.source.close()
     stores.metadata.sync()
     kept.close()
-    report.lost = list(lost)[:_LOST_MAX]
+    report.lost += list(lost)[:_LOST_MAX]
     report.kept += [kept.path] if kept.path else []
 
 
