@@ -17,7 +17,10 @@ from vfsdb.interface import DirEntry, Event, Stat
 STATS_MAX: Final = 1 << 16
 NAMES_MAX: Final = 1 << 17
 _ATIME: Final = Stat._fields.index("st_atime_ns")
-LISTED_NAMES_MAX: Final = 1 << 18  # in all cached listings together
+# All cached listings together, in units of a name's memory: about 48 bytes each, 24 MiB in all.
+LISTED_MAX: Final = 1 << 19
+ENTRY_UNITS: Final = 5
+STAT_UNITS: Final = 10  # of an entry with its attributes, beside those of the entry
 
 
 class Caches:
@@ -102,22 +105,22 @@ class Caches:
     def keep_entries(self, clock: int, ino: int, entries: tuple[DirEntry, ...]) -> None:
         """As `keep_listing`."""
         with self._lock:
-            if clock == self.clock and self._room(len(entries)):
+            if clock == self.clock and self._room(len(entries) * ENTRY_UNITS):
                 self.entries[ino] = entries
 
     def keep_listing_plus(self, clock: int, ino: int, found: tuple[tuple[DirEntry, Stat], ...]) -> None:
         """As `keep_listing`; right only while nothing at all changes."""
         with self._lock:
-            if clock == self.clock and self._room(len(found)):
+            if clock == self.clock and self._room(len(found) * STAT_UNITS):
                 self.listings_plus[ino] = (clock, found)
 
-    def _room(self, count: int) -> bool:
-        if count > LISTED_NAMES_MAX:
+    def _room(self, units: int) -> bool:
+        if units > LISTED_MAX:
             return False
-        self._listed += count
-        if self._listed > LISTED_NAMES_MAX:
+        self._listed += units
+        if self._listed > LISTED_MAX:
             self.listings.clear()
             self.entries.clear()
             self.listings_plus.clear()
-            self._listed = count
+            self._listed = units
         return True
