@@ -334,7 +334,7 @@ def test_backup_killed_at_any_point_leaves_the_last_good_one(fs: VFS, target: Pa
     vfsdb.backup(fs, target)
     states = [known_of(fs)]
     command = [sys.executable, "-c", KILLED, str(tmp_path / "fs"), str(target)]
-    for turn in range(1, 200 if LONG else 3):
+    for turn in range(1, 80 if LONG else 3):
         fill(fs, turn)
         fs.rmtree(f"/d{turn - 1}")
         fs.sync()
