@@ -192,7 +192,7 @@ def test_flipped_bytes_on_disk_are_found_by_a_deep_check_and_mended(store: Path,
     segment = max((store / name).glob("segment-*.log"), key=lambda file: file.stat().st_size)
     data = bytearray(segment.read_bytes())
     used = len(bytes(data).rstrip(b"\0"))
-    at = 200 + (used - 200) * (seed * 7 + 3) // 450 if name == "metadata" else 5000 + 9001 * seed
+    at = 200 + (used - 200) * (seed * 7 + 3) // 450 if name == "metadata" else 5000 + 9001 * seed % (used - 5000)
     data[at] ^= 0x40
     segment.write_bytes(data)
     report = fsck(store, deep=True)
