@@ -75,8 +75,10 @@ class Files:
         written = self._commits.written(ino, ws)
         if written is not None:
             size, now = written.buffer.size, written.time_ns
+            held = found.st_blocks - -written.buffer.held_bytes // 512  # at most so much will be stored
             found = found._replace(
                 st_size=size,
+                st_blocks=max(found.st_blocks, min(held, -(-size // 512))),
                 st_mtime_ns=now,
                 st_ctime_ns=max(now, inode.ctime_ns),
                 st_mode=access.mode_after_write(inode.mode) if written.drops_setuid else inode.mode,
