@@ -1,6 +1,7 @@
-"""Shared settings of all tests: how long Hypothesis searches."""
+"""Shared settings of all tests: how long Hypothesis searches, and that programs they start can be interrupted."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -12,3 +13,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("torture" if os.environ.get("OURDB_TORTURE") else "quick")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for what a shell starts in the background, and programs that are started from here would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

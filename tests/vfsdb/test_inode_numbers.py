@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.vfsdb import invariants
-from tests.vfsdb.contract.numbers import each_operation, test_every_operation_on_a_number_is_tried
+from tests.vfsdb.contract.numbers import each_operation_of_engines, test_every_operation_on_a_number_is_tried
 from vfsdb import directories, pages
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
@@ -60,7 +60,7 @@ def keys_of_others(fs: InodeFileSystem) -> dict[int, str]:
     return found
 
 
-@each_operation
+@each_operation_of_engines
 def test_key_of_another_record_is_stale(fs: InodeFileSystem, operation: Callable[[FileSystem, Any], object]) -> None:
     keys = keys_of_others(fs)
     assert {"Page5", "Page6", "Page10", "dict", "Inode", "Counters", "Superblock", FreePage.__name__} <= set(
@@ -80,7 +80,7 @@ def test_key_of_another_record_is_stale(fs: InodeFileSystem, operation: Callable
     assert fs.committed.version == before
 
 
-@each_operation
+@each_operation_of_engines
 @pytest.mark.parametrize("number", ["x", None, b"1"])
 def test_what_is_no_number_is_a_type_error(
     fs: InodeFileSystem, operation: Callable[[FileSystem, Any], object], number: object

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from vfsdb.committed import Committed
-from vfsdb.core.base import Base
+from vfsdb.core.base import Base, require_inodes
 from vfsdb.database import Retention
 from vfsdb.errors import os_error
 from vfsdb.interface import Difference, Revision, Snapshot, When
@@ -65,6 +65,7 @@ class Past(Base):
             return differences(one, other)
 
     def revisions(self, ino: int, version: int | None = None) -> Iterator[Revision[bytes]]:
+        require_inodes((ino,))
         newest = self._flushed_version()
         return revisions(self.committed.stores, ino, newest if version is None else version)
 

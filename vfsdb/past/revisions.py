@@ -27,6 +27,7 @@ def revisions(stores: Stores, ino: int, newest: int) -> Iterator[Revision[bytes]
 
     Each says what differs from the one before it. A path is that of the inode's own last change of name: renames of
     directories above it are theirs. O(commits since the oldest that is asked for).
+    ESTALE where no kept version of the key is an inode's.
     """
     store = historic(stores.metadata)
     with closing(store.recall()) as recall:
@@ -49,9 +50,10 @@ def revisions(stores: Stores, ino: int, newest: int) -> Iterator[Revision[bytes]
             if newer is None or _names(inode) != _names(newer[1]):
                 path = _path(recall, found, ino) or path
             newer = found, inode
-        if newer is not None:
-            is_first = newer[1].generation > store.horizon
-            yield _revision(newer, ("made",) if is_first else ("oldest kept",), path)
+        if newer is None:
+            raise os_error(errno.ESTALE, reason=f"{ino} is no inode's number, in no state that is kept")
+        is_first = newer[1].generation > store.horizon
+        yield _revision(newer, ("made",) if is_first else ("oldest kept",), path)
 
 
 def _inode(found: RecordVersion, key: int = 0) -> Inode | None:
