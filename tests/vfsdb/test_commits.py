@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import threading
@@ -338,6 +339,7 @@ def interrupted(at: int, call: Callable[[], object]) -> bool:
         if not left and event == "call":
             raise KeyboardInterrupt
 
+    gc.disable()  # finalizers of what others left would be counted, and an interrupt in one is nobody's
     sys.setprofile(count)
     try:
         call()
@@ -345,6 +347,7 @@ def interrupted(at: int, call: Callable[[], object]) -> bool:
         return True
     finally:
         sys.setprofile(None)
+        gc.enable()
     return False
 
 
