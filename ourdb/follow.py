@@ -151,6 +151,7 @@ class Follower:
         self.say_position()
 
     def _replay_active(self) -> None:
+        self._end = None  # what an earlier segment ended with says nothing of this one
         if not self._number:
             return
         entry = self.live.table.entry_of(self._number)

@@ -13,6 +13,7 @@ import ourdb
 from ourdb import OurDB, follow
 from ourdb.leases import readers
 from ourdb.storage import DiskStorage
+from ourdb.testing import MemoryStorage
 
 
 @pytest.fixture
@@ -96,3 +97,31 @@ def test_view_that_was_closed_is_off_the_lease_after_the_next_refresh(db: OurDB)
         view.close()
         assert not reader.refresh()
         assert [info.position for info in readers(db._storage)] == [str(reader.position)]
+
+
+class WatchedStorage(MemoryStorage):
+    """Runs `before` whenever a file gets its name."""
+
+    def before(self) -> object:
+        return None
+
+    def rename(self, old: str, new: str) -> None:
+        self.before()
+        super().rename(old, new)
+
+
+def test_a_commit_refused_behind_a_roll_is_looked_for_again() -> None:
+    """A reader has all of a segment when the next begins; what it ended with says nothing of the one behind it."""
+    storage, refused = WatchedStorage(), set[bytes]()
+    with OurDB("db", storage=storage, segment_bytes=1 << 16, auto_compact=False) as writer:
+        writer.commit({1: b"first"}, tag=b"1")
+        with OurDB("db", "r", storage=storage, accept_commit=lambda position, tag: tag not in refused) as reader:
+            storage.before = reader.refresh  # type: ignore[method-assign]
+            for number in range(2, 10):  # two or three records a segment
+                refused.add(b"%d" % number)
+                writer.commit({1: b"%d" % number * 30_000}, tag=b"%d" % number)
+                before = reader[1]
+                reader.refresh()
+                assert reader[1] == before
+                refused.clear()
+                assert reader.refresh() and reader[1] == writer[1]

@@ -11,7 +11,7 @@ from ourdb import OurDB, Position
 from vfsdb.database import Stores
 from vfsdb.errors import FormatError, PartnerError
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
-from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
+from vfsdb.stores.ourdb_metadata import OurdbMetadataStore, reaches
 from vfsdb.stores.ourdb_order import Order
 from vfsdb.stores.ourdb_versions import vfsdb_errors
 
@@ -117,6 +117,7 @@ def open_as_found(
     except BaseException:
         blocks.close()
         raise
+    reaches(metadata, blocks)  # beside a writer; two that are no partners are what the check is there to tell
     return Stores(metadata, blocks, path)
 
 

@@ -41,6 +41,7 @@ from vfsdb.stores.ourdb_views import OurdbView
 _MARKS_MAX: Final = 64  # more of ourdb's own marks than can stand between two commits
 _TOKENS_MAX: Final = 1024
 _BLOCKS_SECONDS: Final = 1.0
+_LOOKS_MAX = 100
 
 
 class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
@@ -221,3 +222,16 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
         """Sync and release."""
         with vfsdb_errors(self.path):
             self._db.close()
+
+
+def reaches(metadata: OurdbMetadataStore, blocks: OurdbBlockStore) -> bool:
+    """Whether the metadata is as new as the deletes of blocks rest on.
+
+    Blocks that a reader looked at once more, for a commit that it took in, may have moved on past the metadata.
+    """
+    for _ in range(_LOOKS_MAX):
+        if metadata.holds(blocks.needs):
+            return True
+        if not (metadata.read_only and metadata.refresh()):
+            return False
+    return metadata.holds(blocks.needs)

@@ -15,13 +15,12 @@ from vfsdb.database import LimitExceeded, Retention, Stores
 from vfsdb.errors import FormatError, PartnerError, os_error
 from vfsdb.stores import ourdb_switch
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
-from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
+from vfsdb.stores.ourdb_metadata import OurdbMetadataStore, reaches
 from vfsdb.stores.ourdb_order import Order
 from vfsdb.stores.ourdb_versions import vfsdb_errors
 
 Mode = Literal["r", "w", "c", "n"]
 METADATA, DATA = "metadata", "data"
-_LOOKS_MAX = 100
 _LOCK = "LOCK"  # all that a creation that was interrupted at once leaves in a directory
 
 
@@ -206,22 +205,9 @@ def _pair(metadata: OurdbMetadataStore, blocks: OurdbBlockStore) -> None:
             f"{metadata.uuid.hex()}: the two directories belong to different filesystems",
             blocks.path,
         )
-    elif not _reaches(metadata, blocks):
+    elif not reaches(metadata, blocks):
         raise PartnerError(
             f"it is older than its blocks need: {blocks.path} deleted what version {blocks.needs} had given up; "
             "is it an older copy? restore both directories from one moment",
             metadata.path,
         )
-
-
-def _reaches(metadata: OurdbMetadataStore, blocks: OurdbBlockStore) -> bool:
-    """Whether the metadata is as new as the deletes of blocks rest on.
-
-    Blocks that a reader looked at once more, for a commit that it took in, may have moved on past the metadata.
-    """
-    for _ in range(_LOOKS_MAX):
-        if metadata.holds(blocks.needs):
-            return True
-        if not (metadata.read_only and metadata.refresh()):
-            return False
-    return metadata.holds(blocks.needs)
