@@ -3,57 +3,18 @@
 CPython raises KeyboardInterrupt where a call ends or a function begins; the tests raise it at each of these places.
 """
 
-import dis
 import functools
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any
 
 import pytest
 
 import ourdb
 from ourdb.store import OurDB
+from tests.interrupts import interrupted_at
 
 STEPS_MAX = 60  # more calls than a short path makes
-
-
-@functools.cache
-def _behind_calls(code: CodeType) -> frozenset[int]:
-    """Offsets of the instructions before which an interrupt may come."""
-    behind, called = set(), False
-    for instruction in dis.get_instructions(code):
-        if called:
-            behind.add(instruction.offset)
-        called = instruction.opname.startswith(("CALL", "RESUME"))
-    return frozenset(behind)
-
-
-def _interrupted_after(steps: int, act: Callable[[], object]) -> bool:
-    """Run *act*, with a KeyboardInterrupt in the short path at the place number *steps*. Whether it came to it."""
-    left = steps
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal left
-        if frame.f_code.co_filename.endswith("single.py"):
-            frame.f_trace_opcodes = True
-            if event == "opcode" and frame.f_lasti in _behind_calls(frame.f_code):
-                left -= 1
-                if left < 0:
-                    raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 def _contents(db: OurDB) -> dict[int, bytes]:
@@ -75,7 +36,7 @@ def test_interrupted_commit_is_there_whole_or_not_at_all(tmp_path: Path, action:
             act = functools.partial(db.commit, {key: value, 3 * STEPS_MAX + key: value}, tag=b"tag")
         else:
             act = functools.partial(db.set, key, value)
-        interrupted = _interrupted_after(steps, act)
+        interrupted = interrupted_at(steps, act, ("single.py",))
         after = dict(model)
         if action == "delete":
             del after[key]

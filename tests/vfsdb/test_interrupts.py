@@ -6,67 +6,28 @@ the modules that run operations.
 
 from __future__ import annotations
 
-import dis
-import functools
 import gc
 import os
-import sys
-from collections.abc import Callable
 from contextlib import suppress
-from types import CodeType, FrameType
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from tests.crash.vfs_story import Contents, read_tree
+from tests.interrupts import interrupted_at
 from tests.vfsdb import invariants
+from vfsdb import core
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
 from vfsdb.interface import ROOT, SetAttr
 from vfsdb.mkfs import make_filesystem
 from vfsdb.stores.memory_store import open_memory_stores
 
-MODULES = ("commits", "committed", "state", "transaction", "core", "files", "collecting", "handles")
-FILES = tuple(f"vfsdb/{name}.py" for name in MODULES)
+MODULES = ("commits", "committed", "state", "transaction", "files", "collecting", "handles")
+CORE = sorted(path.stem for path in Path(core.__file__).parent.glob("*.py"))
+FILES = (*(f"vfsdb/{name}.py" for name in MODULES), *(f"vfsdb/core/{name}.py" for name in CORE))
 PLACES_MAX = 3000
 STRIDE = 1 if os.environ.get("OURDB_TORTURE") else 7
-
-
-@functools.cache
-def behind_calls(code: CodeType) -> frozenset[int]:
-    """Offsets of the instructions before which an interrupt may come."""
-    behind, called = set(), False
-    for instruction in dis.get_instructions(code):
-        if called:
-            behind.add(instruction.offset)
-        called = instruction.opname.startswith(("CALL", "RESUME"))
-    return frozenset(behind)
-
-
-def interrupted_at(place: int, act: Callable[[], object]) -> bool:
-    """Run *act* with a KeyboardInterrupt at the place number *place*. Whether it came to it."""
-    left = place
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.endswith(FILES):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode" and frame.f_lasti in behind_calls(frame.f_code):
-            left -= 1
-            if left == -1:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 class Filesystem:
@@ -142,7 +103,7 @@ def test_an_interrupted_operation_happened_or_not_and_the_next_ones_go_on(action
     allowed = [before, done.tree()]
     for place in range(0, PLACES_MAX, STRIDE):
         subject = Filesystem()
-        interrupted = interrupted_at(place, getattr(subject, action))
+        interrupted = interrupted_at(place, getattr(subject, action), FILES)
         gc.collect()
         fs = subject.fs
         assert subject.tree() in allowed, place
@@ -159,3 +120,8 @@ def test_an_interrupted_operation_happened_or_not_and_the_next_ones_go_on(action
         if not interrupted:
             return
     pytest.fail(f"more than {PLACES_MAX} places")
+
+
+def test_every_module_that_is_interrupted_is_there() -> None:
+    package = Path(core.__file__).parent.parent
+    assert [name for name in FILES if not (package.parent / name).exists()] == []
