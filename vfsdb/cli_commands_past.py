@@ -107,7 +107,8 @@ def run_undelete(context: Context, arguments: argparse.Namespace) -> int:
 
 def _say(context: Context, done: RestoreReport) -> int:
     made = f"{counted(done.files, 'file')} ({short_size(done.size_bytes)}), {done.directories} directories"
-    rest = "" if done.atomic else "; in several transactions"
+    rest = f"; copied {short_size(done.copied_bytes)}" if done.copied_bytes else ""
+    rest += "" if done.atomic else "; in several transactions"
     record = {name: getattr(done, name) for name in done.__slots__}
     context.output.result(record, (f"made {made}, {done.others} others; removed {done.removed}{rest}",))
     return ExitCode.OK

@@ -326,6 +326,15 @@ class FileSystem:
         """
         raise _unsupported("clones")
 
+    def adopt(self, past: FileSystem, files: Sequence[tuple[int, int, bytes]], caller: Caller = OWNER) -> list[int]:
+        """Regular files of *past*, an earlier state that `at` gave, under new names; the numbers they get.
+
+        Each of *files* is its inode number there, the directory and the name that it gets. They are as `clone` makes
+        them, all or none in one commit; no data is copied. EXDEV where *past* is no state of these stores; EINVAL for
+        what is no regular file; EEXIST, EACCES.
+        """
+        raise _unsupported("clones")
+
     # -- attributes ----------------------------------------------------------------------------------------
 
     def getattr(self, ino: int, handle: int | None = None, caller: Caller = OWNER) -> Stat:

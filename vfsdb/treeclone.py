@@ -12,21 +12,18 @@ import stat as stat_bits
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from vfsdb import access, directories, links, pages
-from vfsdb.adopting import Adoption
-from vfsdb.cloning import clone_content
+from vfsdb import directories, links, pages
 from vfsdb.committed import Committed
 from vfsdb.errors import os_error
 from vfsdb.interface import RENAME_NOREPLACE, Caller, DirEntry, Event
-from vfsdb.namespace import Namespace, require_access
-from vfsdb.records import DIRECTORY_PAGE, Inode, Page
+from vfsdb.namespace import Namespace
+from vfsdb.records import DIRECTORY_PAGE, Inode
 from vfsdb.transaction import Transaction
-from vfsdb.writeset import WriteSet
+from vfsdb.twins import Twins
 
 INODES: int = 16384  # in one slice
 ENTRIES: Final = 256  # of a directory, copied at once
 UNFINISHED: Final = b".vfsdb-clone-"
-_DEVICES: Final = (stat_bits.S_IFCHR, stat_bits.S_IFBLK)
 
 
 class _Level(NamedTuple):
@@ -45,12 +42,8 @@ class TreeClone:
     Parameters
     ----------
     namespace : Namespace
-    settle : Callable
-        Puts what is buffered of a file into a transaction.
-    past : Committed, optional
-        The earlier state that has *ino*, open until the clone is done; the newest without it.
-    caller : Caller
-        Must be able to read all of it. One without privilege owns the clone, which then has no set-id bits.
+    settle, caller, past
+        As `Twins` has them.
 
     Attributes
     ----------
@@ -69,15 +62,12 @@ class TreeClone:
         past: Committed | None = None,
     ) -> None:
         self._namespace = namespace
-        self._settle = settle
         self._ino, self._parent, self._name, self._caller = ino, parent, name, caller
-        self._past = past
-        self._origin: Transaction | None = None if past is None else past.reader()
-        self._adoption: Adoption | None = None
-        self._is_free = caller.privileged or caller.uid == 0
+        self._is_past = past is not None
+        self._twins = Twins(settle, caller, past)
         self._levels: list[_Level] = []
-        self._twins: dict[int, int] = {}  # origin -> clone, of inodes with several names
-        self._fresh_twins: dict[int, int] = {}
+        self._known: dict[int, int] = {}  # origin -> clone, of inodes with several names
+        self._fresh: dict[int, int] = {}
         self._levels_then: list[_Level] = []
         self._count = 0
         self.made = 0
@@ -89,10 +79,9 @@ class TreeClone:
     def slice(self, ws: Transaction) -> None:
         """Clone some more, in *ws*. May be run again where that is not committed."""
         self._count = 0
-        self._fresh_twins = {}
+        self._fresh = {}
         self._levels_then = list(self._levels)
-        if self._past is not None and self._origin is not None:
-            self._adoption = Adoption(ws, self._origin, self._past.stores.blocks)
+        self._twins.begin(ws)
         if not self.made:
             self._begin(ws)
             return
@@ -106,15 +95,15 @@ class TreeClone:
     def advance(self) -> None:
         """The slice was committed."""
         self._levels = self._levels_then
-        self._twins |= self._fresh_twins
+        self._known |= self._fresh
         self.made = self._made_then
         self.is_done = not self._levels
 
     def _begin(self, ws: Transaction) -> None:
         directory, place = self._namespace.look(ws, self._parent, self._name, self._caller)
         self._namespace.check_free(ws, directory, place, self._name, self._caller)
-        origin = self._from(ws).inode(self._ino)
-        if self._past is None and origin.kind == stat_bits.S_IFDIR and links.is_ancestor(ws, self._ino, self._parent):
+        origin = self._twins.source(ws).inode(self._ino)
+        if not self._is_past and origin.kind == stat_bits.S_IFDIR and links.is_ancestor(ws, self._ino, self._parent):
             raise os_error(errno.EINVAL, self._name, reason="a directory cannot be cloned into itself")
         made = self._twin(ws, self._ino)
         self._made_then = made.ino
@@ -128,17 +117,20 @@ class TreeClone:
         levels = self._levels_then
         while levels and self._count < INODES:
             level = levels.pop()
-            source = self._from(ws)
+            source = self._twins.source(ws)
             entries = directories.list_from(source, source.inode(level.source), level.offset, ENTRIES)
             if entries:
                 levels.append(level._replace(offset=entries[-1].offset))
                 self._copy_entries(ws, level.target, entries)
-        if self._adoption is not None:
-            self._adoption.finish()
+        self._twins.finish()
 
-    def _from(self, ws: Transaction) -> Transaction:
-        """Where the origins are read."""
-        return ws if self._origin is None else self._origin
+    def _twin(self, ws: Transaction, ino: int) -> Inode:
+        """A clone of an inode, without a name; a directory is still to be filled."""
+        made = self._twins.make(ws, ino)
+        if made.kind == stat_bits.S_IFDIR:
+            self._levels_then.append(_Level(ino, made.ino, 0))
+        self._count += 1
+        return made
 
     def _copy_entries(self, ws: Transaction, target: int, entries: list[DirEntry]) -> None:
         """Append *entries*, which have higher keys than all that the directory *target* has."""
@@ -152,7 +144,7 @@ class TreeClone:
 
     def _twin_of(self, ws: Transaction, entry: DirEntry, target: int) -> int:
         """The clone of what *entry* leads to, named in the directory *target*."""
-        known = self._fresh_twins.get(entry.ino) or self._twins.get(entry.ino)
+        known = self._fresh.get(entry.ino) or self._known.get(entry.ino)
         if known:
             made = ws.edit(known)
             made.nlink += 1
@@ -160,71 +152,10 @@ class TreeClone:
             made = self._twin(ws, entry.ino)
             if entry.kind == stat_bits.S_IFDIR:
                 ws.edit(target).nlink += 1
-            elif self._from(ws).inode(entry.ino).nlink > 1:
-                self._fresh_twins[entry.ino] = made.ino
+            elif self._twins.source(ws).inode(entry.ino).nlink > 1:
+                self._fresh[entry.ino] = made.ino
         links.add(ws, made, target, entry.offset)
         return made.ino
-
-    # -- one inode -----------------------------------------------------------------------------------------
-
-    def _twin(self, ws: Transaction, ino: int) -> Inode:
-        """A clone of an inode, without a name; of a directory without entries."""
-        source = self._from(ws)
-        origin = source.inode(ino)
-        self._require(source, origin)
-        kind = origin.kind
-        if kind == stat_bits.S_IFREG and source is ws:
-            self._settle(ws, ino)
-            origin = ws.inode(ino)
-        made = origin.copy()
-        made.ino = ws.new_key()
-        made.nlink, made.parents, made.links_key = 1, (), 0
-        made.btime_ns = made.ctime_ns = ws.now_ns
-        made.xattrs_key = 0
-        if not self._is_free:
-            self._make_own(made)
-        if kind == stat_bits.S_IFDIR:
-            made.nlink, made.size = 2, 0
-            made.root, made.root_is_own = Page(), True
-            self._levels_then.append(_Level(ino, made.ino, 0))
-        ws.add_inode(made)
-        if origin.xattrs_key:
-            kept = {name: value for name, value in source.xattrs(origin.xattrs_key).items() if self._keeps(name)}
-            made.xattrs_key = ws.put_xattrs(0, kept) if kept else 0
-        if kind == stat_bits.S_IFREG:
-            self._fill_file(ws, origin, made)
-        self._count += 1
-        return made
-
-    def _fill_file(self, ws: Transaction, origin: Inode, made: Inode) -> None:
-        """Give a new file its content."""
-        if self._adoption is None:
-            clone_content(ws, origin.ino, made.ino)
-            return
-        made.root, made.root_is_own = Page(), True
-        made.blocks = made.block_bytes = made.reserved_bytes = 0
-        self._adoption.content(origin, made.ino)
-
-    def _require(self, ws: WriteSet, origin: Inode) -> None:
-        """EACCES, EPERM."""
-        kind = origin.kind
-        if kind == stat_bits.S_IFREG:
-            require_access(ws, origin, self._caller, access.READ)
-        elif kind == stat_bits.S_IFDIR:
-            require_access(ws, origin, self._caller, access.READ | access.EXECUTE)
-        elif kind in _DEVICES and not self._is_free:
-            raise os_error(errno.EPERM, reason="only root makes devices")
-
-    def _make_own(self, made: Inode) -> None:
-        """Let the clone be one that the caller could have made."""
-        made.uid, made.gid, made.owner, made.group = self._caller.uid, self._caller.gid, "", ""
-        if made.kind == stat_bits.S_IFREG:
-            made.mode &= ~(stat_bits.S_ISUID | stat_bits.S_ISGID)
-        made.xattrs = {name: value for name, value in made.xattrs.items() if self._keeps(name)}
-
-    def _keeps(self, name: bytes) -> bool:
-        """Whether the caller may set that attribute."""
-        return self._is_free or name.startswith((b"user.", b"system."))
 
 
 def _temporary(ino: int) -> bytes:

@@ -15,34 +15,19 @@ import vfsdb
 from ourdb.testing import PowerCut
 from tests.crash import vfs_story as story
 from tests.vfsdb.invariants import check
+from tests.vfsdb.opened import BLOCK, ENGINES, core, in_use, opened
 from tests.vfsdb.test_two_stores import Power, disks
 from vfsdb import freelist, sharing, treeclone
 from vfsdb.core import InodeFileSystem
 from vfsdb.interface import ROOT, Caller, Stat
 
-BLOCK = 4096
 LONG = bool(os.environ.get("OURDB_TORTURE"))
 
 
-@pytest.fixture(params=["memory", "ourdb"])
+@pytest.fixture(params=ENGINES)
 def fs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[vfsdb.VFS]:
-    made = vfsdb.memory(block_size=BLOCK) if request.param == "memory" else vfsdb.open(tmp_path / "s", block_size=BLOCK)
-    with made:
+    with opened(request.param, tmp_path) as made:
         yield made
-        made.sync()
-        check(core(made).committed)
-
-
-def core(fs: vfsdb.VFS) -> InodeFileSystem:
-    assert isinstance(fs.filesystem, InodeFileSystem)
-    return fs.filesystem
-
-
-def in_use(fs: vfsdb.VFS) -> tuple[int, int]:
-    """Blocks and bytes that the filesystem has in use, each block counted once."""
-    fs.sync()
-    counters = core(fs).committed.counters
-    return counters.blocks, counters.block_bytes
 
 
 def shared(fs: vfsdb.VFS) -> int:

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 import vfsdb
+from tests.vfsdb.opened import ENGINES, opened
 from vfsdb.compacting import compact
 from vfsdb.database import Compactable
 
 Identity = tuple[int, int]
 
 
-@pytest.fixture(params=["memory", "ourdb"])
+@pytest.fixture(params=ENGINES)
 def fs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[vfsdb.VFS]:
-    made = vfsdb.memory(block_size=4096) if request.param == "memory" else vfsdb.open(tmp_path / "s", block_size=4096)
-    with made:
+    with opened(request.param, tmp_path) as made:
         yield made
 
 

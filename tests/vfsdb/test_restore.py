@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 import vfsdb
+from tests.vfsdb.opened import ENGINES, core, in_use, opened
 from tests.vfsdb.test_diff import act, tree
 from vfsdb.compacting import compact
 from vfsdb.database import Compactable, Retention
 from vfsdb.past import restoring
 
 
-@pytest.fixture(params=["memory", "ourdb"])
+@pytest.fixture(params=ENGINES)
 def fs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[vfsdb.VFS]:
-    made = vfsdb.memory(block_size=4096) if request.param == "memory" else vfsdb.open(tmp_path / "s", block_size=4096)
-    with made:
+    with opened(request.param, tmp_path) as made:
         yield made
 
 
@@ -280,3 +280,131 @@ def test_log_without_history_has_what_is_left(tmp_path: Path) -> None:
         found = list(fs.log("/a"))
         assert 1 <= len(found) < 50
         assert found[-1].changes == ("oldest kept",)
+
+
+def stored(fs: vfsdb.VFS) -> int:
+    """Version of the block store: it moves with every block that is put."""
+    return core(fs).committed.stores.blocks.version
+
+
+def test_what_comes_back_has_the_blocks_that_it_had(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    with fs.open("/d/patched", "w+b") as file:
+        file.write(os.urandom(30 * 4096))
+        file.seek(5 * 4096 + 7)
+        file.write(b"a patch")
+        file.seek(1 << 20)
+        file.write(b"behind a hole")
+    fs.clone("/d/large", "/d/clone")
+    fs.snapshot("first")
+    kept, used = shown(fs), in_use(fs)
+    fs.rmtree("/d")
+    fs.write_bytes("/other", os.urandom(9000))
+    fs.sync()
+    before = stored(fs)
+    report = fs.restore(from_="first")
+    assert (report.files, report.copied_bytes) == (4, 0)
+    assert stored(fs) == before
+    assert shown(fs) == kept and in_use(fs) == used
+    fs.delete_snapshot("first")
+    fs.sync()
+    assert shown(fs) == kept
+    fs.rmtree("/d")
+    assert in_use(fs) == (0, 0)
+
+
+def test_what_others_still_name_comes_back_shared(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    fs.snapshot("first")
+    data = fs.read_bytes("/d/large")
+    with fs.open("/d/large", "r+b") as file:
+        file.write(b"the first block differs")
+    before = stored(fs)
+    fs.restore("/d/large", from_="first")  # its other name keeps the inode, and all blocks but one
+    assert stored(fs) == before
+    assert fs.read_bytes("/d/large") == data
+    assert fs.read_bytes("/d/e/second").startswith(b"the first block differs")
+    with fs.open("/d/large", "r+b") as file:
+        file.seek(20_000)
+        file.write(b"its own")
+    assert fs.read_bytes("/d/e/second")[20_000:] == data[20_000:]
+
+
+def test_a_file_that_is_open_keeps_what_it_has_when_its_name_goes_back(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    fs.snapshot("first")
+    data = fs.read_bytes("/d/large")
+    with fs.open("/d/large", "r+b", buffering=0) as file:
+        file.write(b"written and not flushed")
+        fs.restore("/d/large", from_="first")
+        file.seek(0)
+        assert file.read(100) == (b"written and not flushed" + data[23:])[:100]
+        file.seek(0)
+        file.write(b"still mine")
+    assert fs.read_bytes("/d/large") == data
+    assert fs.read_bytes("/d/e/second").startswith(b"still mine")
+
+
+def test_a_restore_that_is_rolled_back_names_nothing_again(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    fs.snapshot("first")
+    fs.rmtree("/d")
+    used = in_use(fs)
+    with pytest.raises(KeyError), fs.transaction():
+        fs.restore(from_="first")
+        raise KeyError
+    assert in_use(fs) == used and fs.listdir("/") == []
+    fs.restore(from_="first")
+    with pytest.raises(KeyError), fs.transaction():
+        fs.rmtree("/d")
+        fs.restore(from_="first")
+        raise KeyError
+    assert len(fs.read_bytes("/d/large")) == 50_000
+
+
+def test_undelete_copies_nothing(fs: vfsdb.VFS) -> None:
+    fs.retention = Retention(all=True)
+    fill(fs)
+    fs.unlink("/d/large")
+    fs.unlink("/d/e/second")
+    fs.sync()
+    before = stored(fs)
+    assert fs.undelete("/d/large").copied_bytes == 0
+    assert stored(fs) == before and len(fs.read_bytes("/d/large")) == 50_000
+
+
+def test_a_state_of_other_stores_is_copied(fs: vfsdb.VFS, tmp_path: Path) -> None:
+    fill(fs)  # numbers and generations may be the same
+    with vfsdb.open(tmp_path / "other", block_size=8192) as other:
+        fill(other)
+        other.snapshot("first")
+        kept = shown(other)
+        with other.at("first") as then:
+            report = fs.restore(from_=then)
+        assert (report.files, report.size_bytes, report.copied_bytes) == (2, 50_005, 50_005)
+    assert shown(fs) == kept
+
+
+def test_directories_that_are_made_again_have_the_times_they_had(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    fs.utime("/d", ns=(5, 6))
+    fs.snapshot("first")
+    fs.rmtree("/d")
+    fs.restore("/d/e/small", from_="first")
+    assert (fs.stat("/d").st_mtime_ns, fs.stat("/d/e").st_mtime_ns) == (6, 2)
+
+
+def test_users_get_back_what_is_theirs_to_make(fs: vfsdb.VFS) -> None:
+    fs.mkdir("/home")
+    fs.chown("/home", 1000, 1000)
+    user = fs.as_user(1000, 1000)
+    user.write_bytes("/home/tool", bytes(20_000))
+    user.chmod("/home/tool", 0o4755)
+    fs.write_bytes("/home/roots", bytes(20_000))
+    fs.chmod("/home/roots", 0o644)
+    fs.snapshot("first")
+    user.unlink("/home/tool")
+    user.unlink("/home/roots")
+    assert user.restore("/home", from_="first").copied_bytes == 0
+    assert stat.S_IMODE(fs.stat("/home/tool").st_mode) == 0o4755
+    assert fs.stat("/home/roots").st_uid == 1000

@@ -10,25 +10,15 @@ from pathlib import Path
 import pytest
 
 import vfsdb
-from tests.vfsdb.invariants import check
+from tests.vfsdb.opened import checked, core
 from vfsdb import extents, layers
-from vfsdb.core import InodeFileSystem
 from vfsdb.interface import StoreSpace
-
-BLOCK = 4096
 
 
 @pytest.fixture
 def fs(tmp_path: Path) -> Iterator[vfsdb.VFS]:
-    with vfsdb.open(tmp_path / "s", auto_compact=False, flush_seconds=0, sync_seconds=0) as made:
+    with checked(vfsdb.open(tmp_path / "s", auto_compact=False, flush_seconds=0, sync_seconds=0)) as made:
         yield made
-        made.sync()
-        check(core(made).committed)
-
-
-def core(fs: vfsdb.VFS) -> InodeFileSystem:
-    assert isinstance(fs.filesystem, InodeFileSystem)
-    return fs.filesystem
 
 
 def test_each_byte_is_live_pinned_or_dead(fs: vfsdb.VFS) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import stat as stat_bits
+from collections.abc import Sequence
 from contextlib import closing, suppress
 
 from vfsdb.committed import Committed
+from vfsdb.core.base import Base, require_inodes
 from vfsdb.core.past import Past
-from vfsdb.interface import OWNER, Caller, Stat, When
+from vfsdb.errors import os_error
+from vfsdb.interface import OWNER, Caller, FileSystem, Stat, When
+from vfsdb.stores.view_store import ViewStore
+from vfsdb.transaction import Transaction
 from vfsdb.treeclone import TreeClone, TreeRemoval
+from vfsdb.twins import Twins
 
 
 class Clones(Past):
@@ -48,3 +56,36 @@ class Clones(Past):
         with suppress(OSError):
             while not removal.is_done:
                 self._change(removal.slice, frees=True)
+
+    def adopt(self, past: FileSystem, files: Sequence[tuple[int, int, bytes]], caller: Caller = OWNER) -> list[int]:
+        with self.commits.held():
+            origin = self._state_of(past)
+            require_inodes([number for ino, parent, _ in files for number in (ino, parent)])
+            twins = Twins(self.files.settle, caller, origin)
+
+            def operation(ws: Transaction) -> list[int]:
+                twins.begin(ws)
+                made = [self._adopted(ws, twins, *file, caller) for file in files]
+                twins.finish()
+                return made
+
+            return self._change(operation)
+
+    def _adopted(self, ws: Transaction, twins: Twins, ino: int, parent: int, name: bytes, caller: Caller) -> int:
+        directory, place = self._namespace.look(ws, parent, name, caller)
+        self._namespace.check_free(ws, directory, place, name, caller)
+        if twins.source(ws).inode(ino).kind != stat_bits.S_IFREG:
+            raise os_error(errno.EINVAL, name, reason="only regular files come back with their blocks")
+        made = twins.make(ws, ino)
+        self._namespace.insert(ws, directory.ino, place, name, ws.edit(made.ino))
+        return made.ino
+
+    def _state_of(self, past: FileSystem) -> Committed:
+        """The state that *past* shows, where it is one of these stores. EXDEV."""
+        if isinstance(past, Base):
+            metadata = past.committed.stores.metadata
+            while isinstance(metadata, ViewStore):
+                metadata = metadata.origin
+                if metadata is self.committed.stores.metadata:
+                    return past.committed
+        raise os_error(errno.EXDEV, reason="that is no earlier state of this filesystem, as these stores have it")

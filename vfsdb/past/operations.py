@@ -104,8 +104,9 @@ class PastOperations(Base):
             A moment as `at` takes it, or what `at` gave.
 
         Up to 100,000 entries change together or not at all, in one transaction; for more the report says that there
-        were several. A directory that is there stays the same inode; whatever else differs gets a new one. Content is
-        copied.
+        were several. A directory that is there stays the same inode; whatever else differs gets a new one. Files have
+        the blocks that they had: a file of any size costs its map. Content is copied where *from_* shows another
+        filesystem.
         """
         given = text(path)
         if isinstance(from_, Base):
@@ -116,7 +117,7 @@ class PastOperations(Base):
     def undelete(self, path: AnyPath) -> RestoreReport:
         """Bring back what *path* was when it was last there. FileExistsError where something is there now.
 
-        FileNotFoundError where no state that is kept has it.
+        Copies no content, as `restore`. FileNotFoundError where no state that is kept has it.
         """
         given = text(path)
         if self._exists(given):

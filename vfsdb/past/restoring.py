@@ -1,7 +1,7 @@
 """Bring a file or a tree back to what it was: only what differs is made anew, as a whole or not at all.
 
 A directory that is there stays the same inode. Whatever else differs gets a new one, so that other names of the old
-one, and who has it open, keep what they have.
+one, and who has it open, keep what they have. Files have the blocks that they had: see `vfsdb.past.returning`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import stat as stat_bits
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final
 
 from vfsdb.core import InodeFileSystem
 from vfsdb.interface import Caller, FileSystem, Stat
 from vfsdb.past.diff import touched
+from vfsdb.past.returning import Returning
 from vfsdb.paths import checked, components, join
 from vfsdb.transfer import NO_SUCH_XATTR, carried
 from vfsdb.tree_reader import FsSource
@@ -27,13 +29,18 @@ _KEPT: Final = ("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_owner", "st_gr
 
 @dataclass(slots=True)
 class RestoreReport:
-    """What was made and removed; *size_bytes* of content. *atomic*: all of it in one transaction."""
+    """What was made and removed; *atomic*: all of it in one transaction.
+
+    *size_bytes* is the size of the files that were made, *copied_bytes* what of their content was stored again: where
+    the earlier state is of other stores, or not kept. All else has the blocks that it had.
+    """
 
     files: int = 0
     directories: int = 0
     others: int = 0
     removed: int = 0
     size_bytes: int = 0
+    copied_bytes: int = 0
     atomic: bool = True
 
 
@@ -41,7 +48,8 @@ def restore(target: FileSystem, past: FileSystem, path: str | bytes, caller: Cal
     """Make what *path* names in *target* what it is in *past*, an earlier state of it.
 
     Directories above that are missing are made as they were. One transaction for up to `ENTRIES_MAX` entries, several
-    for more; in a transaction of the caller it is a part of that. OSError: ENOENT where *past* has no such path.
+    for more; in a transaction of the caller it is a part of that. Cost: what differs, of a file its map; not its data,
+    where *past* is of the same stores. OSError: ENOENT where *past* has no such path.
     """
     restoring = _Restoring(target, past, caller)
     with restoring:
@@ -58,7 +66,7 @@ class _Restoring:
         self._caller = caller
         self._source = FsSource(past, caller, caller.privileged)
         self._writer = FsTarget(target, caller, caller.privileged)
-        self._links: dict[int, int] = {}  # inode there -> inode here
+        self._returning = Returning(target, past, caller, self._source)
         self._touched: set[int] | None = None
         self._open: AbstractContextManager[None] | None = None
         self._entries = 0
@@ -70,7 +78,9 @@ class _Restoring:
         own = isinstance(target, InodeFileSystem) and target.commits.own() is not None
         self._begin()
         try:
-            if isinstance(target, InodeFileSystem) and isinstance(past, InodeFileSystem) and not own:
+            self._returning.begin()
+            is_alone = self._returning.is_own and not own
+            if is_alone and isinstance(target, InodeFileSystem) and isinstance(past, InodeFileSystem):
                 with closing(target.committed.view()) as now:
                     self._touched = touched(past.committed, now)
         except BaseException as error:
@@ -85,9 +95,25 @@ class _Restoring:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            if error is None:
+                self._bring()
+        except BaseException as failed:
+            self._end(type(failed), failed, failed.__traceback__)
+            raise
+        self._end(kind, error, trace)
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         context, self._open = self._open, None
         if context is not None:
             context.__exit__(kind, error, trace)
+
+    def _bring(self) -> None:
+        """Make what was gathered, and count it."""
+        returning, report = self._returning, self.report
+        returning.bring()
+        report.files, report.size_bytes = returning.files, returning.size_bytes
+        report.copied_bytes = returning.copied_bytes
 
     def _count(self) -> None:
         self._entries += 1
@@ -122,7 +148,7 @@ class _Restoring:
             except FileNotFoundError:
                 was = walkers[0].stat(place)
                 made, _ = self._writer.enter(walkers[1].stat(above).st_ino, name, was, [])
-                self._finish(was.st_ino, made)
+                self._returning.after(partial(self._finish, was.st_ino, made))
                 self.report.directories += 1
                 here = made
         return here
@@ -135,7 +161,7 @@ class _Restoring:
         while todo:
             was, here, is_done = todo.pop()
             if is_done:
-                self._finish(was, here)
+                self._returning.after(partial(self._finish, was, here))
                 continue
             todo.append((was, here, True))
             wanted, there = self._differing(was, here)
@@ -180,7 +206,7 @@ class _Restoring:
 
     def _is_same(self, was: Stat, there: Stat | None) -> bool:
         """Whether nothing has to be done: for what the name is, and all below it."""
-        if there is None or (was.st_ino, was.st_gen) != (there.st_ino, there.st_gen):
+        if there is None or not self._returning.is_own or (was.st_ino, was.st_gen) != (there.st_ino, there.st_gen):
             return False
         if self._touched is not None:
             return was.st_ino not in self._touched
@@ -193,34 +219,30 @@ class _Restoring:
             if is_directory:
                 return there.st_ino
             self._remove(here, name, there)
-        elif there is not None and is_directory:
+        elif there is not None:
             self._target.unlink(here, name, self._caller)
         if is_directory:
             made, _ = self._writer.enter(here, name, stat, [])
             self.report.directories += 1
             self._count()
             return made
-        known = self._links.get(stat.st_ino)
-        if known is not None:
-            self._writer.link(known, here, name)
+        if self._returning.is_known(stat.st_ino):
+            self._returning.link(stat.st_ino, here, name)
+        elif stat_bits.S_ISREG(stat.st_mode):
+            self._returning.file(was, here, name, stat)
         else:
-            made = self._content(was, here, name, stat)
+            made = self._other(was, here, name, stat)
             if stat.st_nlink > 1:
-                self._links[stat.st_ino] = made
+                self._returning.knows(stat.st_ino, made)
         self._count()
         return 0
 
-    def _content(self, was: int, here: int, name: bytes, stat: Stat) -> int:
-        source, kind = self._source, stat_bits.S_IFMT(stat.st_mode)
-        if kind == stat_bits.S_IFREG:
-            with closing(source.open(was, name)) as content:
-                made, written = self._writer.file(here, name, content)
-            self.report.files += 1
-            self.report.size_bytes += written
-            return made
+    def _other(self, was: int, here: int, name: bytes, stat: Stat) -> int:
+        """Make a symbolic link, fifo, socket or device."""
+        source = self._source
         self.report.others += 1
         attributes = source.xattrs(was, name)
-        if kind == stat_bits.S_IFLNK:
+        if stat_bits.S_ISLNK(stat.st_mode):
             return self._writer.symlink(here, name, source.readlink(was, name), stat, attributes)
         return self._writer.node(here, name, stat, attributes)
 
