@@ -75,6 +75,10 @@ class History(Reading):
         """The snapshots with what each alone pins. O(index bytes) of each."""
         return snapshot.listing(self._core, self._storage, self._verify)
 
+    def snapshot_times(self) -> dict[str, int]:
+        """When each snapshot was made, in nanoseconds since 1970, in that order. O(snapshots)."""
+        return {entry.name: entry.time_ns for entry in self._core.manifest.snapshots}
+
     def open_snapshot(self, name: str) -> Snapshot:
         """A read-only view of the snapshot; close it when done. Where its index was lost, O(records)."""
         if not snapshot.is_indexed(self._core, self._storage, name):

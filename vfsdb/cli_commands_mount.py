@@ -23,6 +23,7 @@ from vfsdb.fuse.guests import Guests
 from vfsdb.fuse.mounting import check_mountpoint, unmount
 from vfsdb.fuse.mounts import Mount, mount
 from vfsdb.posix import VFS
+from vfsdb.snapdir import SnapdirFileSystem
 
 log = logging.getLogger("vfsdb.fuse")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -62,13 +63,17 @@ def _serve(
         vfs = stack.enter_context(_opened(context.store, words, arguments.wait))
         if words.snapshot:
             vfs = stack.enter_context(vfs.at(words.snapshot))
+        served = vfs.filesystem
+        if words.snapdir != "off" and not words.snapshot:
+            served = SnapdirFileSystem(served, visible=words.snapdir == "visible")
+            stack.callback(served.views.close)
         own = not vfs.filesystem.read_only
         options = {"source": os.path.abspath(context.store), "flags": tuple(words.flags)}
         options |= (_NOBODY_ELSE if own or words.snapshot else {}) | words.mount
         before = [signal.signal(number, _stop) for number in _ENDING]
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until there is something to unmount
         try:
-            mounted = mount(vfs.filesystem, arguments.mountpoint, **options)
+            mounted = mount(served, arguments.mountpoint, **options)
             signal.signal(signal.SIGUSR1, lambda number, frame: _log_metrics(mounted))
             if own:
                 description = f"mounted at {mounted.mountpoint}"

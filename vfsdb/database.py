@@ -331,6 +331,9 @@ class Historic(Protocol):
     def snapshots(self) -> list[Named]:
         """The named states, in the order they were made."""
 
+    def snapshot_times(self) -> dict[str, int]:
+        """When each of them was made, by name, in that order. O(named states)."""
+
     def open_snapshot(self, name: str) -> MetadataView:
         """A named state; a pin, too, until it is closed. ENOENT."""
 

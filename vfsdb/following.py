@@ -30,6 +30,7 @@ _READING: Final = (
     "statfs",
     "path_of",
     "snapshots",
+    "snapshot_times",
     "at",
     "read_file",
     "list_names",

@@ -248,10 +248,13 @@ class FileSystem:
         removed, its permissions changed, a symbolic link was replaced, or all of it was replaced by a refresh.
         Negative: nobody can tell (others change names behind our back), so nothing may be kept;
         so it is too while a transaction has changed such a thing and has not ended.
+    volatile : frozenset of int
+        Directories whose entries and attributes change without an event: nobody keeps anything of them.
     """
 
     read_only: bool = False
     namespace_epoch: int = 0
+    volatile: frozenset[int] = frozenset()
 
     # -- names ---------------------------------------------------------------------------------------------
 
@@ -542,6 +545,10 @@ class FileSystem:
 
     def snapshots(self) -> list[Snapshot]:
         """The snapshots in the order they were made, with what each alone pins."""
+        raise _unsupported("snapshots")
+
+    def snapshot_times(self) -> dict[str, int]:
+        """When each snapshot was made, in nanoseconds since 1970, in that order. O(snapshots)."""
         raise _unsupported("snapshots")
 
     def delete_snapshot(self, name: str) -> None:

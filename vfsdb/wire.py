@@ -158,6 +158,7 @@ OPERATIONS: Final[dict[str, Callable[[Any], Any]]] = {
             "path_of",
             "read_file",
             "snapshot",
+            "snapshot_times",
             "delete_snapshot",
         ),
         _same,

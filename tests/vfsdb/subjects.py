@@ -11,6 +11,7 @@ from vfsdb.core import InodeFileSystem
 from vfsdb.host import HostFileSystem
 from vfsdb.interface import FileSystem
 from vfsdb.mkfs import make_filesystem
+from vfsdb.snapdir import SnapdirFileSystem
 from vfsdb.stores.memory_store import open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
 
@@ -24,6 +25,10 @@ def core_in_memory(path: Path) -> FileSystem:
     stores = open_memory_stores()
     make_filesystem(stores)
     return InodeFileSystem(Committed(stores))
+
+
+def core_with_snapdir(path: Path) -> FileSystem:
+    return SnapdirFileSystem(core_in_memory(path))
 
 
 def core_over_ourdb(path: Path, mode: str = "c") -> FileSystem:
@@ -53,6 +58,7 @@ CORE_FEATURES = frozenset(
 )
 SUBJECTS = [
     Subject("core in memory", core_in_memory, CORE_FEATURES),
+    Subject("core that shows its snapshots", core_with_snapdir, CORE_FEATURES),
     Subject("core over ourdb", core_over_ourdb, CORE_FEATURES, lambda path: core_over_ourdb(path, "r")),
     Subject(
         "a host directory",

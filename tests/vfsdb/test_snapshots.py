@@ -270,6 +270,7 @@ def test_a_remote_writer_takes_snapshots(tmp_path: Path) -> None:
         with vfsdb.VFS(vfsdb.RemoteFileSystem(str(tmp_path / "s"))) as remote:
             remote.snapshot("first")
             assert remote.snapshots() == fs.snapshots()
+            assert remote.filesystem.snapshot_times() == {one.name: one.time_ns for one in fs.snapshots()}
             with pytest.raises(FileExistsError):
                 remote.snapshot("first")
             remote.delete_snapshot("first")

@@ -42,6 +42,10 @@ class Past(Base):
         with self.commits.lock:  # else what waits to be free could go while it is counted
             return self._read(lambda ws: snapshots.listing(ws, self.committed.stores))
 
+    def snapshot_times(self) -> dict[str, int]:
+        self.commits.check_open()
+        return historic(self.committed.stores.metadata).snapshot_times()
+
     def delete_snapshot(self, name: str) -> None:
         with self._settled():
             historic(self.committed.stores.metadata).delete_snapshot(checked_name(name))

@@ -50,6 +50,7 @@ class Handlers:
     def __init__(self, operations: Operations, encoder: Encoder, flags: Init, *, keep_cache: bool) -> None:
         self._operations = operations
         self._encoder = encoder
+        self._volatile, self._unkept = operations.volatile, Encoder(0, 0)
         self._open_flags = int(Fopen.KEEP_CACHE) if keep_cache else 0
         self._setxattr_in = s.SETXATTR_IN if flags & Init.SETXATTR_EXT else s.SETXATTR_COMPAT_IN
 
@@ -106,13 +107,13 @@ class Handlers:
 
     def lookup(self, request: Request) -> Reply:
         name = decoding.name(request.body)
+        volatile = self._volatile
+        encoder = self._unkept if request.node in volatile else self._encoder
         try:
-            return self._encoder.entry(
-                request.unique,
-                self._operations.lookup(request.node, name, self._operations.caller(request.uid, request.gid)),
-            )
+            found = self._operations.lookup(request.node, name, self._operations.caller(request.uid, request.gid))
+            return (self._unkept if found[1] in volatile else encoder).entry(request.unique, found)
         except OSError as error:
-            if error.errno == errno.ENOENT and self._encoder.keeps_negative:
+            if error.errno == errno.ENOENT and encoder.keeps_negative:
                 return self._encoder.negative(request.unique)
             raise
 
@@ -187,12 +188,14 @@ class Handlers:
     def getattr(self, request: Request) -> Reply:
         flags, _, handle = fixed(s.GETATTR_IN, request.body)
         found = self._operations.getattr(request.node, handle if flags & GETATTR_FH else None)
-        return self._encoder.attributes(request.unique, found)
+        encoder = self._unkept if request.node in self._volatile else self._encoder
+        return encoder.attributes(request.unique, found)
 
     def statx(self, request: Request) -> Reply:
         flags, _, handle, _, _ = fixed(s.STATX_IN, request.body)
         found = self._operations.getattr(request.node, handle if flags & GETATTR_FH else None)
-        return self._encoder.extended(request.unique, found)
+        encoder = self._unkept if request.node in self._volatile else self._encoder
+        return encoder.extended(request.unique, found)
 
     def setattr(self, request: Request) -> Reply:
         valid, _, handle, size, _, atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns, mode, _, new_uid, new_gid, _ = (
@@ -358,7 +361,8 @@ class Handlers:
     def readdirplus(self, request: Request) -> Reply:
         handle, offset, size, _, _, _, _ = fixed(s.READ_IN, request.body)
         found = self._operations.readdirplus(handle, offset, size // _ENTRY_PLUS_BYTES + 1)
-        content, count = self._encoder.entries_plus(found, size)
+        encoder = self._unkept if request.node in self._volatile else self._encoder
+        content, count = encoder.entries_plus(found, size)
         if count < len(found):
             self._operations.undelivered(found[count:])
         return encoding.data(request.unique, content)

@@ -41,6 +41,7 @@ class Operations:
     def __init__(self, fs: FileSystem, *, writeback: bool = False, keeps: bool = False) -> None:
         self.fs = fs
         self._keeps = keeps  # nobody else changes it, or `changed` is called
+        self.volatile = fs.volatile
         self.has_locks = type(fs).setlk is not FileSystem.setlk
         self._flags = _OPEN_FLAGS & ~os.O_APPEND if writeback else _OPEN_FLAGS
         self._writeback = writeback

@@ -15,6 +15,7 @@ from vfsdb.fuse.mounting import FLAG_NAMES
 _OTHERS: Final = frozenset(
     ["defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "remount"]
 )
+SNAPDIRS: Final = ("hidden", "visible", "off")
 _ATIMES: Final = ("noatime", "relatime", "strictatime")
 
 
@@ -26,6 +27,7 @@ class MountWords:
     flags: list[str] = field(default_factory=list)
     atime: str = "relatime"
     snapshot: str = ""
+    snapdir: str = "hidden"
     remount: bool = False
 
 
@@ -60,6 +62,8 @@ def parse(texts: list[str]) -> MountWords:
                 raise os_error(errno.EINVAL, word, reason="a mount option with a value that makes no sense") from None
         elif name == "snapshot" and value:
             words.snapshot = value
+        elif name == "snapdir" and value in SNAPDIRS:
+            words.snapdir = value
         elif word in _SWITCHES:
             words.mount[_SWITCHES[word]] = True
         elif word in ("ro", "rw"):

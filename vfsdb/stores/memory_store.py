@@ -254,6 +254,11 @@ class MemoryMetadataStore:
                 total += len(value or b"") if alone else 0
         return total
 
+    def snapshot_times(self) -> dict[str, int]:
+        """When each was made."""
+        with self._lock:
+            return {name: time_ns for name, (_, time_ns) in self._snapshots.items()}
+
     def open_snapshot(self, name: str) -> MetadataView:
         """A named state."""
         with self._lock:

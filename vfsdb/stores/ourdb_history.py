@@ -86,6 +86,11 @@ class OurdbHistory:
             with_view.close()
         return [Named(info.name, versions[info.name], info.time_ns, info.pinned_bytes) for info in infos]
 
+    def snapshot_times(self) -> dict[str, int]:
+        """When each was made."""
+        with vfsdb_errors(self.path):
+            return self._db.snapshot_times()
+
     def open_snapshot(self, name: str) -> MetadataView:
         """A named state."""
         with vfsdb_errors(self.path):

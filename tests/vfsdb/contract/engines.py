@@ -250,6 +250,7 @@ class HistoricContract:
         if isinstance(stores.metadata, Compactable):
             stores.metadata.compact()
         first, second = store.snapshots()
+        assert store.snapshot_times() == {one.name: one.time_ns for one in (first, second)}
         assert (first.name, first.version, second.name) == ("first", version, "second")
         assert first.pinned_bytes >= 300
         assert first.time_ns <= second.time_ns
