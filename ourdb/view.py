@@ -48,6 +48,7 @@ class View(Mapping[int, bytes]):
         self._key_count = key_count
         self._epoch_of = manifest.epoch_of
         self._pruned = manifest.pruned
+        self._horizon = manifest.horizon
         self._name = name
         self._on_close = on_close
         self.position = position
@@ -119,14 +120,15 @@ class View(Mapping[int, bytes]):
         O(versions since then). PositionLostError where compaction took that version away, or may have.
         """
         state, number = self.state, checked_key(key)
+        is_whole = position.sequence >= self._horizon  # then a version that lies elsewhere was moved, none dropped
         newer = 0  # where the version after this one says that it lies; it lies elsewhere where others were dropped
         for header, slot in state.versions(number):
             if header.sequence <= position.sequence:
-                if newer and state.table.slot_at(newer) is None:
+                if newer and not is_whole and state.table.slot_at(newer) is None:
                     break
                 return state.value(number, slot) if slot_is_live(slot) else None
             newer = header.previous
-        if newer or position.sequence < self._pruned:  # a deletion may have gone with all that it deleted
+        if not is_whole and (newer or position.sequence < self._pruned):  # a deletion may have gone with all that it deleted
             raise PositionLostError(
                 f"{self._name}: compaction took what key {number} held at {position} away; snapshots and open views "
                 "keep what they show"

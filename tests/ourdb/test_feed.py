@@ -168,6 +168,22 @@ def test_view_never_takes_an_older_version_for_one_that_compaction_dropped(db: O
         assert snapshot[101] == b"kept by a snapshot"
 
 
+def test_view_finds_versions_that_compaction_moved_and_kept(tmp_path: Path) -> None:
+    with ourdb.open(tmp_path / "kept", segment_bytes=1 << 14, retention=ourdb.Retention(all=True)) as db:
+        moments = [(db.position, None)]
+        for number in range(5):
+            db[101] = b"version %d" % number
+            moments.append((db.position, db[101]))
+            fill_segments(db, 400)
+        del db[101]
+        moments.append((db.position, None))
+        db.compact(min_dead_ratio=0.0)
+        assert db.horizon.sequence == 0
+        with db.view() as view:
+            assert [view.get_at(101, position) for position, _ in moments] == [value for _, value in moments]
+            assert view.get_at(999, moments[0][0]) is None
+
+
 def test_open_views_are_compared_as_snapshots_are(db: OurDB) -> None:
     fill(db)
     with db.view() as before:
