@@ -128,7 +128,9 @@ class View(Mapping[int, bytes]):
                     break
                 return state.value(number, slot) if slot_is_live(slot) else None
             newer = header.previous
-        if not is_whole and (newer or position.sequence < self._pruned):  # a deletion may have gone with all that it deleted
+        if not is_whole and (
+            newer or position.sequence < self._pruned
+        ):  # a deletion may have gone with all that it deleted
             raise PositionLostError(
                 f"{self._name}: compaction took what key {number} held at {position} away; snapshots and open views "
                 "keep what they show"

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import Final, Literal
 
 from vfsdb.committed import Committed
+from vfsdb.compacting import compact_filesystem
 from vfsdb.core import InodeFileSystem
 from vfsdb.database import Retention, Stores
 from vfsdb.errors import StoreBusyError, os_error
@@ -282,7 +283,8 @@ if hasattr(os, "register_at_fork"):
 def listen(filesystem: FileSystem, path: str, description: str = "", host: Host | None = None) -> Service | None:
     """Let others reach *filesystem*, the writer of the store in *path*; None where the host has no sockets."""
     try:
-        return Service(filesystem, path, description or _description(), host)
+        works = {"compact": compact_filesystem}
+        return Service(filesystem, path, description or _description(), host, works)
     except OSError as error:
         if error.errno not in _NO_SOCKETS:
             raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from vfsdb.cli_context import Context
+from vfsdb.cli_context import Context, holder
 from vfsdb.cli_output import ExitCode
 from vfsdb.cli_text import escaped
+from vfsdb.errors import StoreBusyError
 from vfsdb.fsck.findings import CODES, Report, problems
 from vfsdb.fsck.run import fsck
 
@@ -17,17 +18,23 @@ SHOWN_MAX = 1000
 def run_fsck(context: Context, arguments: argparse.Namespace) -> int:
     """Check the filesystem from its records up, beside whoever writes; with --repair, mend it."""
     output = context.output
-    with output.stoppable() as bar:
-        report = fsck(
-            context.store,
-            arguments.repair,
-            arguments.deep,
-            progress=bar,
-            resume=arguments.resume,
-            below=arguments.below,
-            inos=arguments.inode,
-            lock_timeout=getattr(arguments, "wait", 0.0),
+    try:
+        with output.stoppable() as bar:
+            report = fsck(
+                context.store,
+                arguments.repair,
+                arguments.deep,
+                progress=bar,
+                resume=arguments.resume,
+                below=arguments.below,
+                inos=arguments.inode,
+                lock_timeout=getattr(arguments, "wait", 0.0),
+            )
+    except StoreBusyError as error:
+        words = (
+            "has it open for writing, and a repair needs it alone: end that (umount it, where it is mounted), or wait"
         )
+        raise StoreBusyError(f"{holder(error)} {words} for it (--wait SECONDS)", context.store) from None
     code = ExitCode.CANCELLED if not report.complete and report.ok else ExitCode(report.exit_code)
     output.result(report.as_dict() | {"exit_code": int(code)}, lines_of(report, arguments))
     return code

@@ -8,15 +8,14 @@ import os
 import shutil
 import stat as stat_bits
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 from vfsdb.cli_context import Context, UsageError
-from vfsdb.cli_moments import moment_of, reader_of
+from vfsdb.cli_moments import moment_of
 from vfsdb.cli_output import ExitCode
 from vfsdb.errors import os_error
 from vfsdb.modes import parse as parse_mode
-from vfsdb.paths import basename, decode, encode, join
+from vfsdb.paths import basename, decode, join
 
 
 def run_mkdir(context: Context, arguments: argparse.Namespace) -> int:
@@ -146,15 +145,8 @@ def run_clone(context: Context, arguments: argparse.Namespace) -> int:
     if vfs.isdir(target):
         target = _below(context, target, source)
     follow = not arguments.no_dereference
-    if arguments.moment is None:
-        vfs.clone(source, target, follow_symlinks=follow)
-        return ExitCode.OK
-    with reader_of(context) as reader:
-        moment = moment_of(reader, arguments.moment)
-        with closing(reader.at(moment)) as past:
-            ino = past.stat(source, follow_symlinks=follow).st_ino
-    parent, name = vfs.stat(os.path.dirname(target)).st_ino, encode(basename(target))
-    vfs.filesystem.clone(ino, parent, name, vfs.caller, when=moment)
+    moment = None if arguments.moment is None else moment_of(vfs, arguments.moment)
+    vfs.clone(source, target, follow_symlinks=follow, from_=moment)
     return ExitCode.OK
 
 

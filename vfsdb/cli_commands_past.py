@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import re
-from contextlib import closing
 from typing import Any, Final
 
 from vfsdb.cli_context import Context, UsageError
@@ -13,7 +11,6 @@ from vfsdb.cli_moments import moment_of, reader_of
 from vfsdb.cli_output import ExitCode
 from vfsdb.cli_text import counted, escaped, iso_time, short_size
 from vfsdb.database import Retention
-from vfsdb.errors import os_error
 from vfsdb.interface import Difference, Revision, Snapshot
 from vfsdb.past.restoring import RestoreReport
 
@@ -88,21 +85,13 @@ def _plain(one: Revision[str]) -> dict[str, Any]:
 
 def run_restore(context: Context, arguments: argparse.Namespace) -> int:
     """Make a file, a tree or (with /) everything what it was at a moment."""
-    with reader_of(context) as vfs, closing(vfs.at(moment_of(vfs, arguments.moment))) as past:
-        done = context.vfs.restore(context.path(arguments.path), from_=past)
-    return _say(context, done)
+    moment = moment_of(context.vfs, arguments.moment)
+    return _say(context, context.vfs.restore(context.path(arguments.path), from_=moment))
 
 
 def run_undelete(context: Context, arguments: argparse.Namespace) -> int:
     """Bring back what a path was when it was last there."""
-    path = context.path(arguments.path)
-    with reader_of(context) as vfs:
-        if vfs is context.vfs:
-            return _say(context, vfs.undelete(path))
-        if context.vfs.lexists(path):
-            raise os_error(errno.EEXIST, path, reason="there is something; restore goes back to an earlier state")
-        with closing(vfs.at(vfs.last_seen(path))) as past:
-            return _say(context, context.vfs.restore(path, from_=past))
+    return _say(context, context.vfs.undelete(context.path(arguments.path)))
 
 
 def _say(context: Context, done: RestoreReport) -> int:

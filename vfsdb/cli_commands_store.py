@@ -72,11 +72,6 @@ def run_stats(context: Context, arguments: argparse.Namespace) -> int:
 
 def run_compact(context: Context, arguments: argparse.Namespace) -> int:
     """Give the space of what was removed and overwritten back; ctrl-C stops it, and nothing is lost."""
-    filesystem = context.vfs.filesystem
-    if isinstance(filesystem, RemoteFileSystem):
-        who = f"process {filesystem.pid} ({filesystem.description})"
-        reason = f"{who} has it open and compacts it by itself; end it first"
-        raise os_error(errno.EBUSY, context.store, reason=reason)
     with context.output.stoppable() as bar:
         done = compact(context.vfs, bar, fold=not arguments.no_fold)
     words = f"{short_size(done.bytes_before)} -> {short_size(done.bytes_after)}"

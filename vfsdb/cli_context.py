@@ -164,8 +164,15 @@ def _writing(store: str, wait: float, serve: bool) -> VFS:
 
 
 def _busy(error: StoreBusyError) -> str:
-    who = error.problem.partition(" has the ")[0].rpartition(": ")[2]
-    return f"{who} has it open for writing and does not answer on its socket; wait for it (--wait SECONDS) or end it"
+    return (
+        f"{holder(error)} has it open for writing and does not answer on its socket; wait for it (--wait SECONDS) or "
+        "end it"
+    )
+
+
+def holder(error: StoreBusyError) -> str:
+    """Who has the store that *error* is about, as far as its lock tells."""
+    return error.problem.partition(" has the ")[0].rpartition(": ")[2]
 
 
 def _through_socket(store: str) -> VFS | None:

@@ -12,8 +12,10 @@ from vfsdb.core import InodeFileSystem
 from vfsdb.database import Compactable, Compacted, Progress
 from vfsdb.errors import os_error
 from vfsdb.extents import Patched
+from vfsdb.interface import FileSystem
 from vfsdb.posix import VFS
 from vfsdb.records import FILE, Inode
+from vfsdb.remote import RemoteFileSystem
 from vfsdb.transaction import Transaction
 
 _RECORDS: Final = 512  # read at once
@@ -36,7 +38,7 @@ def compact(vfs: VFS, progress: Progress | None = None, *, fold: bool = True) ->
     Parameters
     ----------
     vfs : VFS
-        Opened for writing in this process.
+        Opened for writing, in this process or in the one that answers on its socket.
     progress : callable, optional
         Called with (phase, done, total, unit); returning False stops it, with nothing lost.
     fold : bool
@@ -48,6 +50,13 @@ def compact(vfs: VFS, progress: Progress | None = None, *, fold: bool = True) ->
         EROFS for a reader; EOPNOTSUPP for a filesystem whose engines have nothing to compact.
     """
     filesystem = vfs.filesystem
+    if isinstance(filesystem, RemoteFileSystem) and not filesystem.read_only:
+        return Compacted(*filesystem.work("compact", progress, fold))
+    return compact_filesystem(filesystem, progress, fold)
+
+
+def compact_filesystem(filesystem: FileSystem, progress: Progress | None, fold: bool) -> Compacted:
+    """`compact` of a filesystem that this process has open."""
     if filesystem.read_only:
         raise os_error(errno.EROFS, reason="compaction writes; open the filesystem for writing")
     if not isinstance(filesystem, InodeFileSystem):

@@ -1,7 +1,7 @@
 """RemoteFileSystem: a filesystem that another process of this machine has open, over its socket.
 
 Each call is one message there and back. Calls of several threads take turns; a transaction keeps the connection for
-its thread.
+its thread. Earlier states go over the same connection, so they can be opened inside a transaction too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,62 @@ import inspect
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from vfsdb import wire
-from vfsdb.database import Retention
-from vfsdb.errors import os_error
-from vfsdb.interface import FileSystem
+from vfsdb import errors, wire
+from vfsdb.database import Progress, Retention
+from vfsdb.errors import VFSError, os_error
+from vfsdb.interface import OWNER, Caller, FileSystem, Revision, When
 
-SOCKET_NAME = "socket"
+SOCKET_NAME: Final = "socket"
+_REVISIONS: Final = 100  # in one message
 
 
-class RemoteFileSystem(FileSystem):
+class _Spoken(FileSystem, ABC):
+    """What is reached by messages: the filesystem itself, and its earlier states."""
+
+    @abstractmethod
+    def call(self, operation: str, *arguments: Any) -> Any:
+        """One operation there; its OSError is raised here."""
+
+    @abstractmethod
+    def _state(self, number: int, version: int) -> RemoteState:
+        """The earlier state that is open there as *number*."""
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0:
+            part = self.call("read", handle, min(size, wire.DATA_BYTES_MAX), offset)
+            parts.append(part)
+            size -= len(part)
+            offset += len(part)
+            if not part:
+                break
+        return b"".join(parts)
+
+    # Whole files go by handle: they may be longer than a message.
+    read_file = FileSystem.read_file
+    write_file = FileSystem.write_file
+
+    def at(self, when: When) -> FileSystem:
+        number, version = self.call("at", when)
+        return self._state(number, version)
+
+    def revisions(self, ino: int, version: int | None = None) -> Iterator[Revision[bytes]]:
+        number = self.call("revisions", ino, version)
+
+        def each() -> Iterator[Revision[bytes]]:
+            while rows := self.call("more", number, _REVISIONS):
+                yield from (Revision(*row) for row in rows)
+
+        return each()
+
+
+class RemoteFileSystem(_Spoken):
     """The filesystem of the process that listens in directory *store*.
 
     ConnectionError, FileNotFoundError: nobody does, or not any more.
@@ -62,20 +104,40 @@ class RemoteFileSystem(FileSystem):
 
     def call(self, operation: str, *arguments: Any) -> Any:
         """One operation there; its OSError is raised here."""
+        return self.call_at(0, operation, *arguments)
+
+    def work(self, name: str, progress: Progress | None, *arguments: Any) -> Any:
+        """Something that takes long, done there; what it tells of itself goes to *progress*."""
+        return self.call_at(0, "work", name, progress is not None, *arguments, progress=progress)
+
+    def call_at(self, state: int, operation: str, *arguments: Any, progress: Progress | None = None) -> Any:
+        """`call` for the earlier state that is open there as *state*."""
+        request = operation, [wire.pack_argument(value) for value in arguments]
+        failed: BaseException | None = None
         with self._lock:
-            try:
-                wire.send(self._connection, (operation, [wire.pack_argument(value) for value in arguments]))
-                answer = wire.receive(self._connection)
-            except OSError as error:
-                raise os_error(
-                    errno.EIO, reason=f"process {self.pid}, which has it open, went away: {error}"
-                ) from error
+            answer = self._exchange((*request, state) if state else request)
+            while answer and answer[0] == wire.PROGRESS:
+                go_on = False
+                try:
+                    go_on = failed is None and progress is not None and progress(*answer[1:]) is not False
+                except BaseException as error:  # the work is stopped, and its answer taken, before that is raised
+                    failed = error
+                answer = self._exchange(go_on)
+        if failed is not None:
+            raise failed
         if answer is None:
             raise os_error(errno.EIO, reason=f"process {self.pid}, which had it open, has closed it")
         if answer[0]:
-            code, text, filename, filename2 = answer
-            raise _error(code, text, filename, filename2)
+            raise _error(*answer)
         return answer[1]
+
+    def _exchange(self, value: Any) -> Any:
+        """Send a value; what is said to it, None where the other side has closed."""
+        try:
+            wire.send(self._connection, value)
+            return wire.receive(self._connection)
+        except OSError as error:
+            raise os_error(errno.EIO, reason=f"process {self.pid}, which has it open, went away: {error}") from error
 
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         view = memoryview(data).cast("B")
@@ -85,21 +147,6 @@ class RemoteFileSystem(FileSystem):
             done += int(self.call("write", handle, part, offset + done))
             if done >= len(view):
                 return done
-
-    def read(self, handle: int, size: int, offset: int) -> bytes:
-        parts: list[bytes] = []
-        while size > 0:
-            part = self.call("read", handle, min(size, wire.DATA_BYTES_MAX), offset)
-            parts.append(part)
-            size -= len(part)
-            offset += len(part)
-            if not part:
-                break
-        return b"".join(parts)
-
-    # Whole files go by handle: they may be longer than a message.
-    read_file = FileSystem.read_file
-    write_file = FileSystem.write_file
 
     @contextmanager
     def transaction(self, timeout: float | None = None) -> Iterator[None]:
@@ -124,11 +171,52 @@ class RemoteFileSystem(FileSystem):
     def retention(self, rule: Retention) -> None:
         self.call("retention", rule.versions, rule.seconds, rule.all)
 
+    def _state(self, number: int, version: int) -> RemoteState:
+        return RemoteState(self, number, version)
+
+    def adopt(self, past: FileSystem, files: Sequence[tuple[int, int, bytes]], caller: Caller = OWNER) -> list[int]:
+        if not isinstance(past, RemoteState) or past.origin is not self:
+            raise os_error(errno.EXDEV, reason="that is no earlier state which this connection has open")
+        return list(self.call("adopt", past.number, list(files), caller))
+
     def close(self) -> None:
         self._connection.close()
 
 
-def _error(code: int, text: str, filename: str | bytes | None, filename2: str | bytes | None) -> OSError:
+class RemoteState(_Spoken):
+    """An earlier state of the filesystem *origin*, open there as *number* until it is closed."""
+
+    read_only = True
+
+    def __init__(self, origin: RemoteFileSystem, number: int, version: int) -> None:
+        self.origin = origin
+        self.number = number
+        self._version = version
+        self._closed = False
+
+    def call(self, operation: str, *arguments: Any) -> Any:
+        """One operation there; its OSError is raised here."""
+        return self.origin.call_at(self.number, operation, *arguments)
+
+    def _state(self, number: int, version: int) -> RemoteState:
+        return RemoteState(self.origin, number, version)
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.call("leave")
+
+
+def _error(
+    code: int, text: str, filename: str | bytes | None, filename2: str | bytes | None, kind: str = ""
+) -> OSError:
+    own = getattr(errors, kind, None)
+    if isinstance(own, type) and issubclass(own, VFSError):
+        return own(text, filename)
     if filename is None:
         return OSError(code, text)
     return OSError(code, text, filename) if filename2 is None else OSError(code, text, filename, None, filename2)
@@ -149,8 +237,8 @@ def _forward(operation: str, result: Callable[[Any], Any]) -> Callable[..., Any]
 
 
 for _name, _result in wire.OPERATIONS.items():
-    if _name not in vars(RemoteFileSystem):
-        setattr(RemoteFileSystem, _name, _forward(_name, _result))
+    if _name not in vars(_Spoken):
+        setattr(_Spoken, _name, _forward(_name, _result))
 
 
 def connect(store: str) -> socket.socket:

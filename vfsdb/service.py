@@ -10,12 +10,11 @@ import errno
 import os
 import socket
 import threading
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 from vfsdb import wire
-from vfsdb.database import Retention
-from vfsdb.errors import os_error
+from vfsdb.conversation import Conversation, Work
 from vfsdb.interface import FileSystem
 from vfsdb.remote import SOCKET_NAME, with_short_path
 
@@ -34,10 +33,21 @@ class Host(Protocol):
 
 
 class Service:
-    """Listens in directory *store*, whose writer lock this process holds; callers are told *description*."""
+    """Listens in directory *store*, whose writer lock this process holds; callers are told *description*.
 
-    def __init__(self, filesystem: FileSystem, store: str, description: str = "", host: Host | None = None) -> None:
+    *works* is what they can ask for beside the operations of *filesystem*: see `Conversation`.
+    """
+
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        store: str,
+        description: str = "",
+        host: Host | None = None,
+        works: Mapping[str, Work] | None = None,
+    ) -> None:
         self._filesystem = filesystem
+        self._works = works or {}
         self._host = host
         self._store = store
         self._hello = (wire.VERSION, os.getpid(), description, filesystem.read_only)
@@ -98,105 +108,27 @@ class Service:
             threading.Thread(target=self._serve, args=(connection,), name="vfsdb-connection", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        session, host = _Session(self._filesystem), self._host
+        def ask(value: object) -> object:
+            wire.send(connection, value)
+            return wire.receive(connection)
+
+        conversation, host = Conversation(self._filesystem, self._works, ask), self._host
         if host is not None:
             host.came()
         try:
             wire.send(connection, self._hello)
             while (request := wire.receive(connection)) is not None:
-                answer = session.answer(request)
+                answer = conversation.answer(request)
                 if host is not None:
                     host.answers()
                 wire.send(connection, answer)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EPROTO, errno.EBADF):
+            if error.errno not in wire.GONE:
                 raise
         finally:
-            session.close()
+            conversation.close()
             if host is not None:
                 host.left()
             with self._lock:
                 self._connections.discard(connection)
             connection.close()
-
-
-class _Session:
-    """What one connection has open."""
-
-    def __init__(self, filesystem: FileSystem) -> None:
-        self._filesystem = filesystem
-        self._handles: dict[int, str] = {}  # handle -> the operation that closes it
-        self._transactions: list[AbstractContextManager[None]] = []
-
-    def answer(self, request: Any) -> Any:
-        """Do what was asked; its answer."""
-        try:
-            operation, arguments = request
-            return 0, self._do(operation, [wire.unpack_argument(value) for value in arguments])
-        except OSError as error:
-            names = [_plain(name) for name in (error.filename, error.filename2)]
-            return error.errno or errno.EIO, error.strerror or str(error), *names
-        except (TypeError, ValueError) as error:
-            return errno.EPROTO, f"a request that is none: {error}", None, None
-
-    def _do(self, operation: str, arguments: list[Any]) -> Any:
-        if operation == "begin":
-            context = self._filesystem.transaction(*arguments)
-            context.__enter__()
-            self._transactions.append(context)
-            return None
-        if operation in ("commit", "rollback"):
-            return self._end(operation == "commit")
-        if operation == "version":
-            return self._filesystem.version
-        if operation == "retention":
-            if arguments:
-                self._filesystem.retention = Retention(*arguments)
-            rule = self._filesystem.retention
-            return rule.versions, rule.seconds, rule.all
-        if operation not in wire.OPERATIONS:
-            raise os_error(errno.ENOSYS, reason=f"no operation {operation!r:.40}")
-        result = getattr(self._filesystem, operation)(*arguments)
-        if operation in wire.OPENING:
-            place = wire.OPENING[operation]
-            handle = result if place is None else result[place]
-            self._handles[handle] = "releasedir" if operation == "opendir" else "release"
-        elif operation in wire.CLOSING:
-            self._handles.pop(arguments[0], None)
-        return result
-
-    def _end(self, commit: bool) -> None:
-        if not self._transactions:
-            raise os_error(errno.EINVAL, reason="no transaction is open")
-        context = self._transactions.pop()
-        if commit:
-            context.__exit__(None, None, None)
-            return
-        reason = _RolledBack()
-        try:
-            context.__exit__(_RolledBack, reason, None)
-        except _RolledBack:
-            pass  # it comes back out of the context, and was ours
-
-    def close(self) -> None:
-        """Roll back and close what is left."""
-        with ExitStack() as stack:
-            for handle, operation in self._handles.items():
-                stack.callback(self._close_one, operation, handle)
-            while self._transactions:
-                self._end(commit=False)
-
-    def _close_one(self, operation: str, handle: int) -> None:
-        try:
-            getattr(self._filesystem, operation)(handle)
-        except OSError as error:
-            if error.errno != errno.EBADF:  # closed with the filesystem, or by the roll back
-                raise
-
-
-class _RolledBack(Exception):
-    """The other side gave its transaction up."""
-
-
-def _plain(name: Any) -> str | bytes | None:
-    return name if name is None or isinstance(name, str | bytes) else str(name)

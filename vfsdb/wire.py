@@ -1,8 +1,12 @@
 """How a FileSystem is spoken over a socket: frames, and each operation's arguments and result as plain values. Pure.
 
-A frame is a u32 little-endian length and a msgpack value. A request is ``[operation, arguments]``; the answer
-``[0, result]``, or ``[errno, text, filename, filename2]`` for an OSError. Before all, the serving side sends
-``[VERSION, pid, what it is, read only]``. Both ends are the same user of one machine: no such bytes are kept.
+A frame is a u32 little-endian length and a msgpack value. A request is ``[operation, arguments]``, or
+``[operation, arguments, state]`` about an earlier state that the connection has open; the answer ``[0, result]``, or
+``[errno, text, filename, filename2, class]`` for an OSError, with the name of its class where that is one of vfsdb's.
+Work that takes long says
+``[PROGRESS, phase, done, total, unit]`` before its answer, and waits each time for true or false: go on, or stop.
+Before all, the serving side sends ``[VERSION, pid, what it is, read only]``. Both ends are the same user of one
+machine: no such bytes are kept.
 """
 
 from __future__ import annotations
@@ -11,17 +15,34 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgpack
 
 from vfsdb.errors import os_error
-from vfsdb.interface import NOW, Caller, DirEntry, Lock, LockKind, SetAttr, Snapshot, Space, Stat, StatFS, StoreSpace
+from vfsdb.interface import (
+    NOW,
+    Caller,
+    Difference,
+    DirEntry,
+    Lock,
+    LockKind,
+    SetAttr,
+    Snapshot,
+    Space,
+    Stat,
+    StatFS,
+    StoreSpace,
+)
 
 VERSION: Final = 1
+PROGRESS: Final = -1
 FRAME_BYTES_MAX: Final = 80 << 20
 DATA_BYTES_MAX: Final = 64 << 20  # of one read or write; longer ones are cut
+GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.EPROTO, errno.EBADF)  # the other side, or it speaks otherwise
 _LENGTH: Final = struct.Struct("<I")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SETATTR: Final = tuple(SetAttr.__dataclass_fields__)
 
 
@@ -71,6 +92,8 @@ def pack_argument(value: Any) -> Any:
         return {"caller": tuple(value)}
     if isinstance(value, Lock):
         return {"lock": (int(value.kind), *value[1:])}
+    if isinstance(value, datetime):
+        return {"time": (value.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)}
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     return int(value) if isinstance(value, LockKind) else value
@@ -89,7 +112,9 @@ def unpack_argument(value: Any) -> Any:
             return Caller(fields[0], fields[1], tuple(fields[2]), *fields[3:])
         if name == "lock":
             return Lock(LockKind(fields[0]), *fields[1:])
-    except (TypeError, ValueError, IndexError) as error:
+        if name == "time":
+            return _EPOCH + timedelta(microseconds=fields)
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise os_error(errno.EPROTO, reason=f"an argument {value!r:.80}: {error}") from error
     raise os_error(errno.EPROTO, reason=f"an argument {value!r:.80}")
 
@@ -128,6 +153,7 @@ OPERATIONS: Final[dict[str, Callable[[Any], Any]]] = {
     "statfs": lambda fields: StatFS(*fields),
     "space": lambda rows: Space(StoreSpace(*rows[0]), StoreSpace(*rows[1]), StoreSpace(*rows[2]), *rows[3:]),
     "snapshots": lambda rows: [Snapshot(*row) for row in rows],
+    "diff": lambda rows: [Difference(*row) for row in rows],
     **dict.fromkeys(
         (
             "forget",
@@ -160,6 +186,7 @@ OPERATIONS: Final[dict[str, Callable[[Any], Any]]] = {
             "snapshot",
             "snapshot_times",
             "delete_snapshot",
+            "last_seen",
         ),
         _same,
     ),

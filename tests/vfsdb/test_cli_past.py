@@ -122,6 +122,13 @@ def test_beside_a_live_writer(store: Path, run: Run) -> None:
         fs.unlink("/e/new")
         elsewhere("undelete", path, "/e/new")
         assert fs.read_text("/e/new") == "new"
+        elsewhere("clone", path, "/d", "/was", "--from", "monday")
+        assert fs.read_text("/was/a") == "one"
+        assert "came back" in elsewhere("compact", path)
+        assert elsewhere("fsck", path).startswith("clean")
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            elsewhere("fsck", path, "--repair")
+        assert refused.value.returncode == OPERATIONAL and "a repair needs it alone" in refused.value.stderr
         elsewhere("snapshot", path, "live", "--delete")
         assert [one.name for one in fs.snapshots()] == ["monday"]
 
