@@ -72,7 +72,7 @@ def serve(kind: str, mountpoint: str, options: str) -> None:
     from benchmarks.fuse_memory import MemoryFileSystem
     from vfsdb.fuse import mount
 
-    vfs = None if kind == "memory" else vfsdb.open(kind, serve=False, commit_at_close=False)
+    vfs = None if kind == "memory" else vfsdb.open(kind, serve=False, commit_at_close=False, commit_each=False)
     filesystem = MemoryFileSystem() if vfs is None else vfs.filesystem
     mounted = mount(filesystem, mountpoint, **json.loads(options))
     print("ready", flush=True)

@@ -221,6 +221,11 @@ class LogTail(ABC):
         return self._single.place().begun
 
     @property
+    def has_reserve(self) -> bool:
+        """Whether the whole reserve is set aside."""
+        return not self.reserve_spent and self._loaded is None
+
+    @property
     def key_count(self) -> int:
         """How many keys hold a value."""
         return self._single.place().key_count

@@ -135,6 +135,15 @@ class Upkeep(Reading):
         return feed.durable_position(self._core, self._storage)
 
     @property
+    def has_reserve(self) -> bool:
+        """Whether the whole reserve is set aside, so that a commit with ``freeing=True`` finds room on a full disk.
+
+        At least 200 KiB. Not before the first write, and not in a store of a reader.
+        """
+        core = self._core
+        return isinstance(core, Writer) and core.has_reserve
+
+    @property
     def key_max(self) -> int:
         """The largest key that the store takes."""
         return self._core.manifest.settings.key_max  # type: ignore[no-any-return]

@@ -79,7 +79,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"stores.ourdb_metadata"},
         {"stores.ourdb_fsck", "stores.ourdb_store"},
         {"stores.ourdb_backup"},
-        {"mkfs", "opening", "state"},
+        {"gathered", "mkfs", "opening", "state"},
         {"transaction"},
         {"committed"},
         {"adopting", "collecting"},

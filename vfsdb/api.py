@@ -59,6 +59,7 @@ def open(
     flush_seconds: float = FLUSH_SECONDS,
     sync_seconds: float = SYNC_SECONDS,
     commit_at_close: bool = True,
+    commit_each: bool = True,
     serve: bool = True,
 ) -> VFS:
     """Open or make a filesystem; closing what is returned closes all of it.
@@ -101,6 +102,10 @@ def open(
     commit_at_close : bool
         Whether what was written to a file outlives a killed process when the file is closed; False: *flush_seconds*
         later, which makes small files cheaper.
+    commit_each : bool
+        Whether each operation outlives a killed process when it returns; False: *flush_seconds* later, with all that
+        came before it, or as soon as somebody asks (`sync`, `fsync`, a transaction, `view`). Operations stay whole and
+        in their order, and cost half as much. No difference with ``durability="commit"``.
     serve : bool
         Whether a writer listens on the socket in *path*, over which other processes reach it.
 
@@ -152,6 +157,7 @@ def open(
                 flush_seconds=flush_seconds,
                 sync_seconds=sync_seconds,
                 commit_at_close=commit_at_close,
+                commit_each=commit_each,
             )
             on_error.callback(filesystem.close)
             service = listen(filesystem, path) if serve and path is not None else None

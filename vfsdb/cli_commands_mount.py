@@ -111,7 +111,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _opened(store: str, words: mount_words.MountWords, wait: float) -> VFS:
     if words.mount.get("read_only") or words.snapshot:
         return api.open(store, "r", atime="noatime")
-    return api.open(store, "w", atime=words.atime, lock_timeout=wait, serve=False, commit_at_close=False)  # type: ignore[arg-type]
+    return api.open(
+        store,
+        "w",
+        atime=words.atime,  # type: ignore[arg-type]
+        lock_timeout=wait,
+        durability="commit" if words.durable else "process",
+        flush_seconds=words.commit_seconds,
+        serve=False,
+        commit_at_close=False,
+        commit_each=False,
+    )
 
 
 def _in_background(serve: Callable[[Callable[[], None]], int]) -> int:

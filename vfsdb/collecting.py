@@ -51,7 +51,7 @@ def _collect(committed: Committed, pages_max: int) -> int:
         stores.blocks.delete_many(part, needs=durable, forgotten=forgotten)
     freelist.make_available(transaction, runs)
     if transaction.mine:
-        transaction.commit()
+        transaction.commit(gather=bool(committed.gathered.records))  # stored it would go before what is buffered
     return sum(run.length for run in runs)
 
 

@@ -4,7 +4,8 @@ Invariants
 ----------
 * One thread changes at a time: it holds `Commits.lock`, and keeps it for the length of a caller's transaction.
 * Buffers are empty when a caller's transaction begins; what it buffers is seen by its own thread alone.
-* Every commit contains all data buffered before it. A commit that fails leaves buffers and state as they were.
+* Every commit that is stored contains all data buffered before it. One that fails leaves buffers and state as they
+  were.
 * Observers are called outside all locks, in the order of the commits.
 """
 
@@ -224,8 +225,9 @@ class Commits:
         for ino in level.settled:
             self._drop(ino)
 
-    def _alone(self, operation: Callable[[Transaction], T], frees: bool = False) -> T:
+    def _alone(self, operation: Callable[[Transaction], T], frees: bool = False, gathers: bool = True) -> T:
         with_buffers, looked = not (frees and self._cannot_flush), False
+        gathered = self.committed.gathered
         for _ in range(_CONFLICTS_MAX):
             level = _Level(Transaction(self.committed))
             if frees:
@@ -233,7 +235,7 @@ class Commits:
             before, self._operation = self._operation, level
             try:
                 result = operation(level.transaction)
-                self._commit(level, with_buffers)
+                self._commit(level, with_buffers, gathers and not self._cannot_flush and self.committed.can_gather())
             except BaseException as error:
                 self._abort(level)
                 if isinstance(error, Conflict):
@@ -245,6 +247,8 @@ class Commits:
                     if frees:
                         with_buffers = False
                         continue
+                elif gathered.records and self.committed.store_gathered():
+                    continue
                 if looked or not self._room.make(frees):
                     raise
                 looked = True
@@ -266,18 +270,18 @@ class Commits:
         if self._operation is not None:
             self._operation.remembered.append(ino)
 
-    def _commit(self, level: _Level, with_buffers: bool = True) -> None:
-        """Flush every buffer into the transaction and commit it; the lock is held."""
+    def _commit(self, level: _Level, with_buffers: bool = True, gather: bool = False) -> None:
+        """Flush every buffer into the transaction and commit it; the lock is held. Gathered it goes without them."""
         transaction = level.transaction
-        gone = self._flush_all(level, with_buffers) if self.buffers else ()
+        gone = self._flush_all(level, with_buffers and not gather) if self.buffers else ()
 
         def shown() -> None:  # under the state lock: a reader finds old state and buffers, or new state and none
             for ino in gone:
                 self._drop(ino)
             self._after(transaction.events, transaction.raises_epoch)
 
-        if transaction.changed:
-            self.committed.commit(transaction, shown)
+        if transaction.changed or (self.committed.gathered.records and not gather):
+            self.committed.commit(transaction, shown, gather)
             self._cannot_flush = self._cannot_flush and bool(self.buffers)
             self.collector.step()
             if self._observers:
@@ -343,23 +347,31 @@ class Commits:
         if ino in self.buffers:
             self._mark_settled(ino)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is buffered or gathered."""
+        return bool(self.buffers or self.committed.gathered.records)
+
     def flush(self) -> None:
-        """Commit all buffered data."""
+        """Commit all buffered data, and store what was gathered."""
         with self.lock:
             if self.levels:
                 self._settle()
                 return
-            if self.buffers:
-                self._alone(lambda transaction: None)
+            if self.waiting:
+                self._flush()
         self._finish()
+
+    def _flush(self) -> None:
+        self._alone(lambda transaction: None, gathers=False)
 
     def flush_if_free(self) -> None:
         """`flush`, unless somebody is at it, or a transaction goes on: who commits next flushes anyway."""
         if self.lock.acquire(blocking=False):
             try:
-                if self.levels or not self.buffers:
+                if self.levels or not self.waiting:
                     return
-                self._alone(lambda transaction: None)
+                self._flush()
             finally:
                 self.lock.release()
             self._finish()
@@ -433,8 +445,8 @@ class Commits:
             parent = self.levels[-1].transaction
             self.levels.append(_Level(Transaction(self.committed, parent)))
         else:
-            if self.buffers:
-                self._alone(lambda transaction: None)  # told of when the transaction ends: now the lock is held
+            if self.waiting:
+                self._flush()  # told of when the transaction ends: now the lock is held
             self._syncs = False
             self._owner = threading.get_ident()
             self.levels.append(_Level(Transaction(self.committed)))

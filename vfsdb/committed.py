@@ -3,6 +3,8 @@
 A commit goes: encode, publish what it replaces to readers, `MetadataStore.commit`, then show the new records under the
 state lock, which nobody holds over a write. After a commit that failed nothing in memory has changed.
 
+A commit may be gathered instead (`vfsdb.gathered`): it is shown, and stored by the next one that is not.
+
 One thread changes at a time (the caller sees to that); any number read. Over an engine that says `concurrent` a commit
 states the version of every record it read, the counters among them: so commits of several writers come one after
 another, and each starts from the counters that the one before left. Embedded engines pay nothing for it.
@@ -12,13 +14,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from vfsdb import codecs
 from vfsdb.database import CommitUnknown, Conflict, EngineError, MetadataView, StaleBlockError, Stores
 from vfsdb.errors import CorruptionError, VFSError, is_full
+from vfsdb.gathered import Gathered
 from vfsdb.opening import read_counters, read_superblock
 from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
 from vfsdb.state import ABSENT, CACHE_BYTES, Moment, State
@@ -44,7 +47,9 @@ class Committed:
     counters : Counters
         Of the newest commit; shared.
     version : int
-        Of the newest commit.
+        Of the newest commit that is stored.
+    gathered : Gathered
+        What was committed and is not stored yet.
     put_bytes : int
         Bytes of blocks put so far.
     refused : int
@@ -66,7 +71,8 @@ class Committed:
         self.concurrent = stores.metadata.concurrent
         self._versions: dict[int, int] = {}  # of records that were read or written here, where engines are concurrent
         load = self._load_with_version if self.concurrent else stores.metadata.get
-        self.state = State(load, cache_bytes)
+        self.gathered = Gathered()
+        self.state = State(load, self.gathered.records, cache_bytes)
         self.lock = self.state.lock
         self.put_bytes = self._synced_bytes = 0
         self.refused = 0
@@ -83,7 +89,7 @@ class Committed:
         self.version = self.stores.metadata.version
         if self.concurrent:
             self._load_with_version(COUNTERS_KEY)
-        self.counters: Counters = read_counters(self.stores)
+        self.counters: Counters = self.gathered.records.get(COUNTERS_KEY) or read_counters(self.stores)
 
     def _load_with_version(self, key: int) -> bytes | None:
         found = self.stores.metadata.get_many([key]).get(key)
@@ -148,29 +154,34 @@ class Committed:
                 self.stores.path,
             ) from self._failed
 
-    def commit(self, transaction: Transaction, shown: Callable[[], None] | None = None) -> int:
-        """Store what *transaction* changed as one commit; see `Transaction.commit`."""
+    def commit(self, transaction: Transaction, shown: Callable[[], None] | None = None, gather: bool = False) -> int:
+        """Make what *transaction* changed one commit, with all that was gathered before; see `Transaction.commit`.
+
+        With *gather* nothing is stored: it waits for the next commit.
+        """
         if self._failed is not None:
             self.check_usable()
         counters = transaction.counters()
         if transaction.put_runs:
             counters.needs = self.stores.blocks.version
-        puts, deletes = self._encoded(transaction)
-        puts[COUNTERS_KEY] = codecs.encode_counters(counters)
+        changed, gathered = transaction.mine, self.gathered
+        puts: dict[int, bytes] = {}
+        deletes: list[int] = []
+        if not gather:
+            originals = transaction.originals
+            if gathered.records:
+                changed, originals = {**gathered.records, **changed}, {}
+            puts, deletes = self._encoded(changed, originals)
+            puts[COUNTERS_KEY] = codecs.encode_counters(counters)
         self.state.publish(transaction.originals)
         try:
-            try:
-                if self.concurrent:
-                    version = self._store(puts, deletes, counters.needs, self._expected(transaction))
-                else:
-                    version = self.stores.metadata.commit(puts, deletes, needs=counters.needs)
-            except OSError as error:
-                if not (is_full(error) and self._frees(transaction, counters)):
-                    raise
-                self.refused += 1
-                version = self._store(puts, deletes, counters.needs, self._expected(transaction), freeing=True)
+            version = self.version if gather else self._stored(transaction, puts, deletes, counters)
             with self.lock:
-                self.state.show(transaction.mine, puts)
+                if gather:
+                    gathered.add(changed, transaction.originals, counters)
+                else:
+                    gathered.clear()
+                self.state.show(changed, puts)
                 self._reader = self._no_reader
                 self.counters = counters
                 self.version = version
@@ -186,6 +197,51 @@ class Committed:
             raise
         return version
 
+    def can_gather(self) -> bool:
+        """Whether an operation may wait for the next ones: not where a full disk could keep them from being stored."""
+        return self.gathered.has_room() and self.stores.metadata.has_reserve
+
+    def generation(self, ino: int) -> int:
+        """Of an inode that gets the number *ino*: no greater than the version of the commit that will store it."""
+        return self.gathered.generation(ino, self.version)
+
+    def _stored(self, transaction: Transaction, puts: dict[int, bytes], deletes: list[int], counters: Counters) -> int:
+        """Store a commit; its version."""
+        try:
+            if self.concurrent:
+                version = self._store(puts, deletes, counters.needs, self._expected(transaction))
+            else:
+                version = self.stores.metadata.commit(puts, deletes, needs=counters.needs)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            if not self._frees(transaction, counters):
+                raise
+            self.refused += 1
+            return self._store(puts, deletes, counters.needs, self._expected(transaction), freeing=True)
+        return version
+
+    def store_gathered(self) -> bool:
+        """Store what was gathered on a disk that is full, out of what is kept for such; False where that is not enough.
+
+        Who asked for it was told that it is done.
+        """
+        gathered = self.gathered
+        self.refused += 1
+        puts, deletes = self._encoded(gathered.records, {})
+        puts[COUNTERS_KEY] = codecs.encode_counters(self.counters)
+        try:
+            version = self._store(puts, deletes, self.counters.needs, None, freeing=True)
+            with self.lock:
+                gathered.clear()
+                self.version = version
+        except BaseException as error:
+            if is_full(error):
+                return False
+            self._not_made(error)
+            raise
+        return True
+
     def _frees(self, transaction: Transaction, counters: Counters) -> bool:
         """Whether there is more room in the end once *transaction* is committed, with *counters*."""
         before = self.counters
@@ -199,11 +255,11 @@ class Committed:
         )
 
     @staticmethod
-    def _encoded(transaction: Transaction) -> tuple[dict[int, bytes], list[int]]:
-        """Puts and deletes, but for the counters."""
+    def _encoded(records: Mapping[int, Any], originals: Mapping[int, Any]) -> tuple[dict[int, bytes], list[int]]:
+        """Puts and deletes, but for the counters. What was not there by *originals* needs no delete."""
         puts: dict[int, bytes] = {}
         deletes: list[int] = []
-        for key, record in transaction.mine.items():
+        for key, record in records.items():
             kind = type(record)
             if kind is Inode:
                 puts[key] = codecs.encode_inode(record)
@@ -211,9 +267,9 @@ class Committed:
                 puts[key] = codecs.encode_page(record, record.record_type)
             elif kind is FreePage:
                 puts[key] = codecs.encode_free_page(record)
-            elif record is not ABSENT:
+            elif kind is dict:
                 puts[key] = codecs.encode_xattrs(record)
-            elif transaction.originals[key] is not ABSENT:
+            elif record is ABSENT and originals.get(key) is not ABSENT:
                 deletes.append(key)
         return puts, deletes
 
@@ -265,9 +321,14 @@ class Committed:
         try:
             self.stores.metadata.commit({})
             with self.lock:
+                if self.gathered.records and self._stored_version(COUNTERS_KEY) > self.version:
+                    self.gathered.clear()  # each commit has counters: it was made
                 self._start_again()
         except Exception as error:
             self._failed = error  # told by `check_usable`; the interrupt is what the caller hears of now
+
+    def _stored_version(self, key: int) -> int:
+        return self.stores.metadata.get_many([key])[key][0]
 
     def delete_put(self, runs: list[BlockRun]) -> None:
         """Remove blocks of a transaction that was not committed; nobody names them.

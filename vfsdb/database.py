@@ -90,6 +90,10 @@ class MetadataStore(Protocol):
     def durable_version(self) -> int:
         """Version up to which a power cut takes nothing."""
 
+    @property
+    def has_reserve(self) -> bool:
+        """Whether a commit that is *freeing* finds room on a full disk, if it takes no more than 200 KiB."""
+
     def get(self, key: int) -> bytes | None:
         """Newest value of *key*; None where absent. vfsdb's CorruptionError for damage."""
 

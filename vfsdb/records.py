@@ -11,6 +11,10 @@ VERSION: Final = 1
 SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY, SHARES_KEY, FIRST_KEY = 0, 1, 2, 3, 4, 16
 PAGE_BYTES_MAX: Final = 4096
 PAGE_LEVEL_MAX: Final = 15
+_PLAIN_BYTES, _KEY_BYTES = (
+    160,
+    9,
+)  # of an inode record without what follows; of a page's key with the length of its value
 KEY_MAX: Final = (1 << 32) - 1  # of metadata and block keys
 TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 64) - 1  # years 1677 to 2554
 SIZE_MAX: Final = (1 << 63) - 1
@@ -206,3 +210,27 @@ class Inode:
             self.root = self.root.copy()
             self.root_is_own = True
         return self.root
+
+
+def record_bytes(record: object) -> int:
+    """About how long *record* is when it is encoded."""
+    kind = type(record)
+    if kind is Inode:
+        assert isinstance(record, Inode)
+        size = _PLAIN_BYTES + len(record.target) + _page_bytes(record.root)
+        if record.inline:
+            size += len(record.inline)
+        for name, value in record.xattrs.items():
+            size += len(name) + len(value)
+        return size
+    if kind is Page:
+        assert isinstance(record, Page)
+        return _page_bytes(record)
+    if kind is dict:
+        assert isinstance(record, dict)
+        return sum(map(len, record)) + sum(map(len, record.values()))
+    return _PLAIN_BYTES
+
+
+def _page_bytes(page: Page) -> int:
+    return page.value_bytes + _KEY_BYTES * len(page.keys)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from vfsdb import codecs
 from vfsdb.database import StaleBlockError
@@ -37,6 +37,7 @@ from vfsdb.records import (
     Inode,
     Page,
     Superblock,
+    record_bytes,
 )
 
 Record = Inode | Page | FreePage | dict[bytes, bytes] | Counters | Superblock
@@ -103,6 +104,8 @@ class State:
     ----------
     load : Callable[[int], bytes | None]
         The newest stored value of a key.
+    waiting : Mapping[int, Record]
+        Key -> record, ABSENT for none, of those that are newer than the stored ones; changed under `lock`.
     cache_bytes : int
         About how much memory the decoded records may take.
 
@@ -116,11 +119,14 @@ class State:
         The younger half of the cache: right for a moment that was the newest before and after the look.
     """
 
-    def __init__(self, load: Callable[[int], bytes | None], cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, load: Callable[[int], bytes | None], waiting: Mapping[int, Any], cache_bytes: int = CACHE_BYTES
+    ) -> None:
         self.lock = threading.RLock()
         self.shown = Moment()
         self._newest = self.shown
         self._load = load
+        self._waiting = waiting
         self._half = cache_bytes // 2
         self.young: dict[int, Record] = {}
         self._old: dict[int, Record] = {}
@@ -156,6 +162,12 @@ class State:
             if record is not None:
                 self._keep(key, record, self._costs_of_old.get(key, _FIXED))
                 return record
+            waiting = self._waiting.get(key)
+            if waiting is ABSENT:
+                return None
+            if waiting is not None:
+                self._keep(key, waiting, record_bytes(waiting) * _FACTOR + _FIXED)
+                return cast(Record, waiting)
             data = self._load(key) if 0 <= key <= KEY_MAX else None
             if data is None:
                 return None
@@ -187,7 +199,7 @@ class State:
             before.replaced = replaced
 
     def show(self, records: Mapping[int, Any], stored: Mapping[int, bytes]) -> None:
-        """The published commit was made: *records* are new, *stored* so, or ABSENT. The lock is held."""
+        """The published commit was made: *records* are new, or ABSENT; none *stored*: they wait. The lock is held."""
         young, costs, total = self.young, self._costs, self._cost
         for key, record in records.items():
             if record is ABSENT:
@@ -195,9 +207,14 @@ class State:
                 self._old.pop(key, None)
                 total -= costs.pop(key, 0)
             else:
-                cost = len(stored[key]) * _FACTOR + _FIXED
-                total += cost - costs.get(key, 0)
                 young[key] = record
+                if stored:
+                    cost = len(stored[key]) * _FACTOR + _FIXED
+                elif key in costs:
+                    continue  # about right, until it is stored
+                else:
+                    cost = record_bytes(record) * _FACTOR + _FIXED
+                total += cost - costs.get(key, 0)
                 costs[key] = cost
         self._cost = total
         if total > self._half:

@@ -74,6 +74,11 @@ class FaultyMetadataStore:
         """Version of the newest commit before the last `sync`."""
         return self._durable
 
+    @property
+    def has_reserve(self) -> bool:
+        """Whether the store has."""
+        return self._store.has_reserve
+
     def get(self, key: int) -> bytes | None:
         """Newest value of *key*."""
         self.calls["get"] += 1

@@ -40,8 +40,11 @@ class Ground(Protocol):
     def check_usable(self) -> None:
         """Raise where nothing can be written any more."""
 
-    def commit(self, transaction: Transaction, shown: Callable[[], None] | None) -> int:
+    def commit(self, transaction: Transaction, shown: Callable[[], None] | None, gather: bool) -> int:
         """See `Transaction.commit`."""
+
+    def generation(self, ino: int) -> int:
+        """Of an inode that gets the number *ino*."""
 
     def delete_put(self, runs: list[BlockRun]) -> None:
         """Remove blocks that nobody names."""
@@ -187,7 +190,7 @@ class Transaction:
 
     def add_inode(self, inode: Inode) -> None:
         """A new inode; its generation is the version that the commit will have at least."""
-        inode.generation = self._committed.version + 1
+        inode.generation = self._committed.generation(inode.ino)
         counters = self.own_counters or self.counters()
         counters.inodes += 1
         self._add(inode.ino, inode)
@@ -352,14 +355,16 @@ class Transaction:
         """Whether there is anything to commit."""
         return bool(self.mine) or self.own_counters is not None
 
-    def commit(self, shown: Callable[[], None] | None = None) -> int:
+    def commit(self, shown: Callable[[], None] | None = None, gather: bool = False) -> int:
         """Make all changes one commit; its version. *shown* is called under the state lock as readers see them.
+
+        With *gather* it is stored by the next commit that is not gathered, and nothing can fail.
 
         Survives a killed process on return. Conflict: nothing happened, run it again from its start. Any other error:
         nothing changed in memory; after an OSError other than ENOSPC nothing can be written before a reopen.
         """
         assert self._parent is None, "a savepoint is merged"
-        return self._committed.commit(self, shown)
+        return self._committed.commit(self, shown, gather)
 
     def merge(self) -> None:
         """The savepoint succeeded: its changes are the parent's."""

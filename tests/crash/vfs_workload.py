@@ -4,7 +4,8 @@ Prints ``START n`` before step n and ``ACK n`` when step n and all before it are
 (``--ack sync``, the default) or committed (``--ack process``: safe from a killed process). With ``--resume``
 it goes on where the filesystem is. ``--readers N`` starts processes that follow the filesystem and check that all
 they ever see is the tree after some step, never an older one than before. ``--background``: the filesystem flushes
-and syncs by itself, as often as it can. Exit status 3: all steps were taken, but a store met a full disk: something
+and syncs by itself, as often as it can. ``--gather``: operations are not stored one by
+one. Exit status 3: all steps were taken, but a store met a full disk: something
 had to wait, was left out, or done another way.
 """
 
@@ -157,12 +158,15 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--readers", type=int, default=0)
     parser.add_argument("--background", action="store_true")
+    parser.add_argument("--gather", action="store_true")
     parser.add_argument("--follow", action="store_true")
     chosen = parser.parse_args()
     if chosen.follow:
         follow(chosen.kind, chosen.dir, chosen.count)
         return 0
-    options = {"flush_seconds": 0.001, "sync_seconds": 0.002} if chosen.background else {}
+    options: dict[str, Any] = {"commit_each": not chosen.gather}
+    if chosen.background:
+        options |= {"flush_seconds": 0.001, "sync_seconds": 0.002}
     first = 1
     if chosen.resume:
         from tests.crash.vfs_check import resume

@@ -31,12 +31,16 @@ def core_with_snapdir(path: Path) -> FileSystem:
     return SnapdirFileSystem(core_in_memory(path))
 
 
-def core_over_ourdb(path: Path, mode: str = "c") -> FileSystem:
+def core_over_ourdb(path: Path, mode: str = "c", commit_each: bool = True) -> FileSystem:
     there = (path / "store").exists()
     stores = open_stores(path / "store", mode)  # type: ignore[arg-type]
     if not there:
         make_filesystem(stores, block_size=4096, inline_max=100)
-    return InodeFileSystem(Committed(stores))
+    return InodeFileSystem(Committed(stores), commit_each=commit_each)
+
+
+def core_that_gathers(path: Path) -> FileSystem:
+    return core_over_ourdb(path, commit_each=False)
 
 
 HOST_FEATURES = {"acl", "callers"} if os.geteuid() == 0 else {"acl"}
@@ -60,6 +64,7 @@ SUBJECTS = [
     Subject("core in memory", core_in_memory, CORE_FEATURES),
     Subject("core that shows its snapshots", core_with_snapdir, CORE_FEATURES),
     Subject("core over ourdb", core_over_ourdb, CORE_FEATURES, lambda path: core_over_ourdb(path, "r")),
+    Subject("core that gathers", core_that_gathers, CORE_FEATURES),
     Subject(
         "a host directory",
         host_directory,

@@ -54,16 +54,16 @@ class Told:
         self.session: story.Session | None = None
 
 
-def live(kind: str, storages: Any, told: Told, first: int = 1) -> None:
+def live(kind: str, storages: Any, told: Told, first: int = 1, **options: Any) -> None:
     """Take the steps of a story from *first* on, and close."""
-    told.session = story.Session(story.open_filesystem(None, storages=storages))
+    told.session = story.Session(story.open_filesystem(None, storages=storages, **options))
     for step in story.steps(kind, STEP_COUNT):
         if step.number < first:
             continue
         for action in step.before:
             if action == "reopen":
                 told.session.fs.close()
-                told.session = story.Session(story.open_filesystem(None, storages=storages))
+                told.session = story.Session(story.open_filesystem(None, storages=storages, **options))
             else:
                 told.session.act(action)
             if action in ("sync", "reopen"):
@@ -86,17 +86,23 @@ def let_go(told: Told) -> None:
 # -- power cuts ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("maps_writes", [False, True], ids=["pwrite", "map"])
+@pytest.mark.parametrize(
+    ("maps_writes", "commit_each"),
+    [(False, True), (True, True), (False, False)],
+    ids=["pwrite", "map", "gathered"],
+)
 @pytest.mark.parametrize("kind", story.KINDS)
-def test_power_cut_at_any_step_leaves_the_tree_of_a_step_at_or_past_the_last_sync(kind: str, maps_writes: bool) -> None:
+def test_power_cut_at_any_step_leaves_the_tree_of_a_step_at_or_past_the_last_sync(
+    kind: str, maps_writes: bool, commit_each: bool
+) -> None:
     whole = Power()
-    live(kind, disks(whole, maps_writes), Told())
-    assert whole.steps > 60
+    live(kind, disks(whole, maps_writes), Told(), commit_each=commit_each)
+    assert whole.steps > 40
     stride = 3 if LONG else 41
     for cut in range(len(kind) % stride, whole.steps, stride):
         power, told = Power(cut), Told()
         with contextlib.suppress(PowerCut):
-            live(kind, disks(power, maps_writes), told)
+            live(kind, disks(power, maps_writes), told, commit_each=commit_each)
         let_go(told)
         for keep, seed in (("none", 0), ("all", 0), ("torn", 0), ("random", cut)):
             after = [disk.after_power_cut(seed, keep) for disk in power.disks]  # type: ignore[arg-type]
@@ -145,9 +151,9 @@ def faulty(where: int, **fault: Any) -> tuple[list[Any], list[MemoryStorage]]:
     return storages, plain
 
 
-def calls_of(kind: str, where: int) -> Counter[str]:
+def calls_of(kind: str, where: int, commit_each: bool) -> Counter[str]:
     storages, _ = faulty(where)
-    live(kind, storages, Told())
+    live(kind, storages, Told(), commit_each=commit_each)
     found = storages[where].calls
     assert isinstance(found, Counter)
     return found
@@ -155,16 +161,20 @@ def calls_of(kind: str, where: int) -> Counter[str]:
 
 @pytest.mark.parametrize("where", [0, 1], ids=["metadata", "data"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}-{errno.errorcode[fault[1]]}-{fault[2]}")
-@pytest.mark.parametrize("kind", ["mixed", "reopen"])
-def test_after_a_call_that_failed_the_tree_is_one_of_the_story(kind: str, fault: Any, where: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "commit_each"), [("mixed", True), ("mixed", False), ("reopen", True)], ids=["mixed", "gathered", "reopen"]
+)
+def test_after_a_call_that_failed_the_tree_is_one_of_the_story(
+    kind: str, commit_each: bool, fault: Any, where: int
+) -> None:
     name, code, sticky = fault
-    count = calls_of(kind, where)[name]
+    count = calls_of(kind, where, commit_each)[name]
     stride = 1 + count // (60 if LONG else 5)
     for number in range(1 + count // 2 % stride, count + 1, stride):
         storages, plain = faulty(where, kind=name, number=number, error=code, sticky=sticky)
         told = Told()
         with contextlib.suppress(OSError):
-            live(kind, storages, told)
+            live(kind, storages, told, commit_each=commit_each)
         let_go(told)
         for storage in plain:
             assert not storage.is_locked("LOCK"), "a lock stayed"

@@ -62,12 +62,21 @@ def resize(storages: list[SharedDisk], more: int) -> None:
         storage.capacity_bytes += more
 
 
+OPTIONS: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["stored one by one", "gathered"])
+def commit_each(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether each operation is stored when it returns."""
+    monkeypatch.setitem(OPTIONS, "commit_each", request.param)
+
+
 def open_on(storages: Any, **options: Any) -> VFS:
     """A filesystem that does nothing by itself; a new one where there is none."""
     stores = open_stores(mode="c", storages=tuple(storages))
     if stores.metadata.get(SUPERBLOCK_KEY) is None:
         make_filesystem(stores, block_size=65536)
-    return VFS(InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0, **options))
+    return VFS(InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0, **OPTIONS, **options))
 
 
 def inner(vfs: VFS) -> InodeFileSystem:
@@ -245,7 +254,7 @@ def test_access_times_without_room_are_no_error_at_close() -> None:
 def test_keys_that_are_used_up_come_back_by_removing() -> None:
     stores = open_stores(mode="n", storages=tuple(disks("two disks")), data_key_max=41)
     make_filesystem(stores, block_size=4096)
-    with VFS(InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0)) as vfs:
+    with VFS(InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0, **OPTIONS)) as vfs:
         for round in range(5):
             names = fill(vfs, 12_000)
             assert len(names) > 10, round
@@ -263,6 +272,7 @@ def test_each_refusal_is_counted() -> None:
         assert filled > 0
         for name in names:
             vfs.remove(name)
+        vfs.sync()
         assert committed.refused > filled
 
 
@@ -288,7 +298,7 @@ def test_story_on_a_disk_of_any_size_leaves_the_tree_of_a_step(kind: str, layout
         storages = disks(layout, capacity)
         told = Told()
         try:
-            live(kind, storages, told)
+            live(kind, storages, told, **OPTIONS)
         except OSError as error:
             assert is_full(error)  # noqa: PT017 (where the disk is large enough there is none)
             assert told.durable < told.started
@@ -316,7 +326,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(("_", "size"), SIZES, ids=[name for name, _ in SIZES])
 def test_disk_of_the_kernel_is_filled_emptied_and_filled_again(tmpfs: Path, _: str, size: int) -> None:
     path = tmpfs / "store"
-    with vfsdb.open(path) as vfs:
+    with vfsdb.open(path, **OPTIONS) as vfs:
         names = fill(vfs, size)
         vfs.sync()
         for name in names[:-2]:
@@ -325,7 +335,7 @@ def test_disk_of_the_kernel_is_filled_emptied_and_filled_again(tmpfs: Path, _: s
         again = data_of("again", 2_000_000)
         vfs.write_bytes("/again", again)
         vfs.sync()
-    with vfsdb.open(path) as vfs:
+    with vfsdb.open(path, **OPTIONS) as vfs:
         assert vfs.read_bytes("/again") == again
         assert sorted(vfs.listdir("/")) == sorted([names[-2][1:], names[-1][1:], "again"])
         invariants.check(inner(vfs).committed)
@@ -334,7 +344,7 @@ def test_disk_of_the_kernel_is_filled_emptied_and_filled_again(tmpfs: Path, _: s
 
 def test_disk_that_others_fill_is_closed_and_opened_and_freed(tmpfs: Path) -> None:
     path, other = tmpfs / "store", tmpfs / "other"
-    with vfsdb.open(path) as vfs:
+    with vfsdb.open(path, **OPTIONS) as vfs:
         for number in range(20):
             vfs.write_bytes(f"/{number}", data_of(f"/{number}", 100_000))
         with pytest.raises(OSError), open(other, "wb", buffering=0) as file:
@@ -342,12 +352,12 @@ def test_disk_that_others_fill_is_closed_and_opened_and_freed(tmpfs: Path) -> No
                 file.write(bytes(4096))
         vfs.remove("/0")
         vfs.sync()
-    with vfsdb.open(path) as vfs:
+    with vfsdb.open(path, **OPTIONS) as vfs:
         for number in range(1, 20):
             assert vfs.read_bytes(f"/{number}") == data_of(f"/{number}", 100_000)
             vfs.remove(f"/{number}")
         vfs.sync()
         other.unlink()
         vfs.write_bytes("/1", b"room")
-    with vfsdb.open(path) as vfs:
+    with vfsdb.open(path, **OPTIONS) as vfs:
         assert vfs.listdir("/") == ["1"]

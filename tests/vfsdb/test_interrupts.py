@@ -23,7 +23,7 @@ from vfsdb.interface import ROOT, SetAttr
 from vfsdb.mkfs import make_filesystem
 from vfsdb.stores.memory_store import open_memory_stores
 
-MODULES = ("commits", "committed", "state", "transaction", "files", "collecting", "handles")
+MODULES = ("commits", "committed", "gathered", "state", "transaction", "files", "collecting", "handles")
 CORE = sorted(path.stem for path in Path(core.__file__).parent.glob("*.py"))
 FILES = (*(f"vfsdb/{name}.py" for name in MODULES), *(f"vfsdb/core/{name}.py" for name in CORE))
 PLACES_MAX = 3000
@@ -33,10 +33,12 @@ STRIDE = 1 if os.environ.get("OURDB_TORTURE") else 7
 class Filesystem:
     """A small filesystem with an open file, and what can be done to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, commit_each: bool) -> None:
         stores = open_memory_stores()
         make_filesystem(stores, block_size=4096, inline_max=64)
-        self.fs = InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0, atime="noatime")
+        self.fs = InodeFileSystem(
+            Committed(stores), flush_seconds=0, sync_seconds=0, atime="noatime", commit_each=commit_each
+        )
         self.fs.mkdir(ROOT, b"d")
         self.fs.write_file(ROOT, b"old", b"old" * 3000)
         stat, self.handle = self.fs.create(ROOT, b"f", 0o644, os.O_RDWR)
@@ -95,14 +97,15 @@ class Undo(Exception):
 ACTIONS = ("create", "overwrite", "write", "release", "cut", "rename", "unlink", "sync", "transaction", "undone")
 
 
+@pytest.mark.parametrize("commit_each", [True, False], ids=["stored one by one", "gathered"])
 @pytest.mark.parametrize("action", ACTIONS)
-def test_an_interrupted_operation_happened_or_not_and_the_next_ones_go_on(action: str) -> None:
-    done = Filesystem()
+def test_an_interrupted_operation_happened_or_not_and_the_next_ones_go_on(action: str, commit_each: bool) -> None:
+    done = Filesystem(commit_each)
     before = done.tree()
     getattr(done, action)()
     allowed = [before, done.tree()]
     for place in range(0, PLACES_MAX, STRIDE):
-        subject = Filesystem()
+        subject = Filesystem(commit_each)
         interrupted = interrupted_at(place, getattr(subject, action), FILES)
         gc.collect()
         fs = subject.fs

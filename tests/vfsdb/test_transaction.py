@@ -454,7 +454,7 @@ def test_a_reader_process_looks_again_where_its_block_was_given_to_another_file(
 
 
 def test_the_cache_is_bounded_and_what_it_lost_is_read_again(committed: Committed) -> None:
-    small = State(committed.stores.metadata.get, cache_bytes=1 << 16)
+    small = State(committed.stores.metadata.get, {}, cache_bytes=1 << 16)
     inos = [made_by(committed, adding(b"%d" % number)) for number in range(300)]
     for _ in range(2):
         for number, ino in enumerate(inos):
@@ -472,7 +472,7 @@ def test_a_record_that_is_read_now_and_then_stays_in_the_cache(committed: Commit
         loads.append(key)
         return committed.stores.metadata.get(key)
 
-    small = State(load, cache_bytes=1 << 16)
+    small = State(load, {}, cache_bytes=1 << 16)
     inos = [made_by(committed, add_file) for _ in range(300)]
     for ino in inos:
         small.get(ino, small.shown)

@@ -48,6 +48,9 @@ class InodeFileSystem(Names, Attributes, OpenFiles, Listing, SpaceKeeping, Clone
         about; 0: until somebody asks.
     commit_at_close : bool
         Whether closing a file commits what was written to it; else the next commit does, or *flush_seconds*.
+    commit_each : bool
+        Whether each operation is stored when it returns; else operations are gathered (`vfsdb.gathered`), for
+        *flush_seconds* at most.
 
     Attributes
     ----------
@@ -66,9 +69,11 @@ class InodeFileSystem(Names, Attributes, OpenFiles, Listing, SpaceKeeping, Clone
         flush_seconds: float = FLUSH_SECONDS,
         sync_seconds: float = SYNC_SECONDS,
         commit_at_close: bool = True,
+        commit_each: bool = True,
     ) -> None:
         super().__init__(committed, durable=durable, atime=atime, device=device)
         self.files.commits_at_close = commit_at_close or not flush_seconds
+        committed.gathered.enabled = not (commit_each or durable or committed.concurrent or self.read_only)
         self._maintenance = Maintenance(self, flush_seconds, sync_seconds)
         self.commits.on_change = self._maintenance.start
         if not self.read_only:
@@ -92,7 +97,7 @@ class InodeFileSystem(Names, Attributes, OpenFiles, Listing, SpaceKeeping, Clone
 
     def flush_behind(self) -> None:
         """Commit what is buffered, unless somebody is at it; for the maintenance thread."""
-        if self.commits.buffers:
+        if self.commits.waiting:
             self._behind(self.commits.flush_if_free)
 
     def sync_behind(self) -> None:

@@ -22,6 +22,8 @@ class Past(Base):
 
     @property
     def version(self) -> int:
+        if self.committed.gathered.records:
+            self._flush_own()  # what was gathered has no version before that
         return self.committed.version
 
     @property
@@ -87,6 +89,8 @@ class Past(Base):
     def _earlier(self, when: When) -> Committed:
         with self.commits.lock:  # else blocks of that moment could be given to others before it is pinned
             self.commits.check_open()
+            if self.committed.gathered.records and not isinstance(when, str):
+                self.commits.flush()  # it may be the moment that is asked for
             return self.committed.view(open_moment(self.committed.stores, when))
 
     def _now(self) -> Committed:

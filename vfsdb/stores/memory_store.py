@@ -41,6 +41,7 @@ class MemoryMetadataStore:
     value_bytes_max = VALUE_BYTES_MAX
     concurrent = False
     read_only = False
+    has_reserve = True  # there is no disk
 
     def __init__(self, key_max: int = KEY_MAX) -> None:
         self.uuid = os.urandom(16)

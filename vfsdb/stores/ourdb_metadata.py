@@ -100,6 +100,11 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
                 del self._undurable[:count]
             return self._durable
 
+    @property
+    def has_reserve(self) -> bool:
+        """Whether ourdb has set its whole reserve aside."""
+        return self._db.has_reserve
+
     def get(self, key: int) -> bytes | None:
         """Newest value of *key*."""
         try:

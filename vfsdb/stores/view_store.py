@@ -14,6 +14,7 @@ class ViewStore:
 
     concurrent = False
     read_only = True
+    has_reserve = False
 
     def __init__(self, store: MetadataStore, view: MetadataView) -> None:
         self.origin = store

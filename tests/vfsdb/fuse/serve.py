@@ -34,7 +34,7 @@ def opened(kind: str) -> tuple[FileSystem, object]:
     if name == "host":
         return vfsdb.HostFileSystem(path), None
     if name in ("store", "reader"):
-        vfs = vfsdb.open(path, "r" if name == "reader" else "c", serve=False, commit_at_close=False)
+        vfs = vfsdb.open(path, "r" if name == "reader" else "c", serve=False, commit_at_close=False, commit_each=False)
     else:
         vfs = vfsdb.memory()
     if name == "broken":

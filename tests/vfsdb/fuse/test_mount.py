@@ -397,7 +397,7 @@ def test_read_only_mount_refuses_changes_and_lets_others_write(store: Path, mnt:
     unmount(mnt)
 
 
-@pytest.mark.parametrize("words", ["nonsense", "attr_timeout=soon", "max_write=1"])
+@pytest.mark.parametrize("words", ["nonsense", "attr_timeout=soon", "max_write=1", "commit=0"])
 def test_option_that_makes_no_sense_is_named(store: Path, mnt: Path, words: str) -> None:
     told = vfsdb_command("mount", "-o", words, store, mnt)
     assert told.returncode == 8 and not is_mounted(mnt)

@@ -1,0 +1,84 @@
+"""Operations that are done and not stored yet: they go to the store together, as one commit. Pure.
+
+What an operation made is here as records, the newest of each key: a directory's page that a thousand operations
+changed is encoded and stored once. To whoever reads in this process they are commits like all others.
+
+Invariants
+----------
+* Each operation is here as a whole, and all that came before it is here, too, or in the store: what is stored is
+  always a state that there was.
+* A key is here with the record that the store is to have, ABSENT where it is to have none. The counters are here
+  whenever anything is.
+* One thread changes this, under the state lock; readers look under that lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vfsdb.records import COUNTERS_KEY, Counters, Inode, record_bytes
+
+OPERATIONS_MAX: Final = 1024
+BYTES_MAX: Final = 128 << 10  # about, of records: what can still be stored on a full disk; see `ourdb`'s reserve
+AGAIN_MAX: Final = 2  # generations that an inode's number may take in one commit: it raises the version by more
+
+
+class Gathered:
+    """What waits to be stored.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether operations may wait at all.
+    records : dict[int, Any]
+        Key -> record, or `vfsdb.state.ABSENT`.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = False
+        self.records: dict[int, Any] = {}
+        self._operations = 0
+        self._byte_count = 0
+        self._sizes: dict[int, int] = {}  # of the records, about
+        self._again = 0  # generations that a number got more than once
+        self._generations: dict[int, int] = {}  # of inodes that were here and are gone
+
+    def has_room(self) -> bool:
+        """Whether the next operation may wait here."""
+        return (
+            self.enabled
+            and self._operations < OPERATIONS_MAX
+            and self._byte_count < BYTES_MAX
+            and self._again < AGAIN_MAX
+        )
+
+    def add(self, changed: Mapping[int, Any], originals: Mapping[int, Any], counters: Counters) -> None:
+        """An operation changed these records. Broken off by an interrupt it is here as a whole, or not at all."""
+        sizes, more = self._sizes, 0
+        for key, record in changed.items():
+            size = record_bytes(record)
+            more += size - sizes.get(key, 0)
+            sizes[key] = size
+            if type(record) is not Inode:
+                before = originals[key]
+                if type(before) is Inode:
+                    self._generations[key] = before.generation
+        self._byte_count += more
+        self._operations += 1
+        self.records.update({**changed, COUNTERS_KEY: counters})
+
+    def generation(self, ino: int, version: int) -> int:
+        """Of a new inode *ino*, where *version* is that of the newest commit: another one than all before it had."""
+        before = self._generations.get(ino)
+        if before is None or before <= version:
+            return version + 1
+        self._again = max(self._again, before - version)
+        return before + 1
+
+    def clear(self) -> None:
+        """All of it was stored. Broken off by an interrupt there are records left, so it is done again."""
+        self._sizes.clear()
+        self._generations.clear()
+        self._operations = self._byte_count = self._again = 0
+        self.records.clear()
