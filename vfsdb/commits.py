@@ -1,402 +1,27 @@
-"""The writing side of a filesystem: who may change it now, in which transaction, and when buffered data is flushed.
+"""Transactions of callers, over the writing side of a filesystem.
 
 Invariants
 ----------
-* One thread changes at a time: it holds `Commits.lock`, and keeps it for the length of a caller's transaction.
-* Buffers are empty when a caller's transaction begins; what it buffers is seen by its own thread alone.
-* Every commit that is stored contains all data buffered before it. One that fails leaves buffers and state as they
-  were.
-* Observers are called outside all locks, in the order of the commits.
+* The writer lock is kept for the length of a caller's transaction.
+* Nothing is buffered or gathered when a caller's transaction begins; what it buffers is seen by its own thread alone.
 """
 
 from __future__ import annotations
 
 import errno
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, TypeVar
 
-from vfsdb import access, content, flushing
-from vfsdb.buffers import Buffer
-from vfsdb.collecting import Collector
-from vfsdb.committed import Committed
 from vfsdb.database import CommitUnknown, Conflict
 from vfsdb.errors import is_full, os_error
-from vfsdb.interface import Event, Observer
-from vfsdb.room import Room
+from vfsdb.levels import Level, broken_off
 from vfsdb.transaction import Transaction
-from vfsdb.writeset import NeedsSavepoint, WriteSet
-
-T = TypeVar("T")
-BUFFERED_BYTES_MAX: Final = 64 << 20
-_CONFLICTS_MAX: Final = 1000
+from vfsdb.writing import Writing
 
 
-@dataclass(slots=True)
-class Written:
-    """What is buffered of one file."""
-
-    buffer: Buffer
-    time_ns: int = 0  # of the last write
-    drops_setuid: bool = False  # somebody without privilege wrote
-
-
-class _Level:
-    """A caller's transaction, a savepoint in it, or one operation."""
-
-    __slots__ = ("broken", "handles", "remembered", "settled", "transaction")
-
-    def __init__(self, transaction: Transaction) -> None:
-        self.transaction = transaction
-        self.handles: list[int] = []  # opened inside
-        self.remembered: list[int] = []  # inodes whose lookup count went up inside
-        self.settled: set[int] = set()  # inodes whose buffer was put into it, or does not count any more
-        self.broken: BaseException | None = None  # broke off an operation half way that had no savepoint
-
-
-class Commits:
-    """Runs operations as transactions over *committed*, and keeps the buffered data of all files.
-
-    *after* is told what a commit changed, under the state lock, before any reader can see it.
-    """
-
-    def __init__(self, committed: Committed, *, durable: bool, after: Callable[[Sequence[Event], bool], None]) -> None:
-        self.committed = committed
-        self.read_only = committed.stores.metadata.read_only
-        self.lock = threading.RLock()
-        self.buffers: dict[int, Written] = {}
-        self.buffered_bytes = 0
-        self.on_roll_back: Callable[[list[int], list[int]], None] = lambda handles, remembered: None
-        self.on_unsettled: Callable[[], None] = lambda: None  # what paths mean depends on whose transaction this is
-        self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
-        self.closed = False
-        self.why_closed = "the filesystem was closed"
-        self.collector = Collector(committed)
-        self._room = Room(committed)
-        self._cannot_flush = False  # the last attempt to flush the buffers found the disk full
-        self._durable = durable
-        self._inline_max = committed.superblock.inline_max
-        self._after = after
-        self._owner = 0  # thread of the caller's transaction
-        self.levels: list[_Level] = []
-        self._operation: _Level | None = None  # the operation that runs now
-        self._observers: list[Observer] = []
-        self._told: deque[list[Event]] = deque()
-        self._telling = threading.Lock()
-        self._holder = 0  # thread that has the lock for several commits, and tells of them afterwards
-        self._syncs = False  # somebody asked for durability inside the caller's transaction
-
-    def check_open(self) -> None:
-        """EBADF after close."""
-        if self.closed:
-            raise os_error(errno.EBADF, reason=self.why_closed)
-
-    def check_writable(self) -> None:
-        """EROFS, EBADF."""
-        self.check_open()
-        if self.read_only:
-            raise os_error(errno.EROFS)
-
-    def abandon(self) -> None:
-        """In a forked child: a copy of locks that nobody here gives back, and for a writer of what is the parent's."""
-        self.lock, self._telling = threading.RLock(), threading.Lock()
-        if not self.read_only:
-            self.closed = True
-            self.why_closed = "it belongs to the parent process; open the filesystem in the child"
-            self.buffers.clear()
-
-    # -- reading -------------------------------------------------------------------------------------------
-
-    def own(self) -> Transaction | None:
-        """The transaction whose writes this thread must see, None outside one."""
-        levels = self.levels
-        return levels[-1].transaction if levels and self._owner == threading.get_ident() else None
-
-    def read(self, operation: Callable[[Transaction], T]) -> T:
-        """Run a function that only reads, on this thread's transaction or on the committed state."""
-        self.check_open()
-        own = self.own()
-        return operation(own) if own is not None else self.committed.read(operation)
-
-    def written(self, ino: int, seen_by: WriteSet | None = None) -> Written | None:
-        """What is buffered of *ino* for this thread to see; not what the operation *seen_by* has put into itself."""
-        written = self.buffers.get(ino)
-        if written is None or (self.levels and self.own() is None):
-            return None
-        running = self._operation
-        settled = running is not None and running.transaction is seen_by and ino in running.settled
-        return None if settled else written
-
-    def buffer(self, ino: int) -> Buffer | None:
-        """The buffer of `written`."""
-        written = self.written(ino)
-        return None if written is None else written.buffer
-
-    # -- changing ------------------------------------------------------------------------------------------
-
-    def run(self, operation: Callable[[Transaction], T], frees: bool = False, bare: bool = False) -> T:
-        """Run *operation* as a commit of its own, or as a savepoint of this thread's transaction.
-
-        One that *frees* space goes on where the disk is full: what is buffered then stays buffered, and comes after it.
-        A *bare* one does without the savepoint: it cannot fail after its first change, or calls `Transaction.protect`.
-        """
-        with self.lock:
-            if self.closed or self.read_only:
-                self.check_writable()
-            if self.levels:
-                return self._inside(operation, bare)
-            result = self._alone(operation, frees)
-        if self._told or self._durable:
-            self._finish()
-        return result
-
-    def _finish(self) -> None:
-        """What follows a commit, outside the lock."""
-        self._tell()
-        if self._durable:
-            self.committed.sync()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """The lock, for several commits; observers hear of them when it is given back."""
-        with self.lock:
-            before, self._holder = self._holder, threading.get_ident()
-            try:
-                yield
-            finally:
-                self._holder = before
-        self._tell()
-
-    def _inside(self, operation: Callable[[Transaction], T], bare: bool = False) -> T:
-        outer = self.levels[-1]
-        if outer.broken is not None:
-            raise _broken_off(outer.broken)
-        if bare:
-            try:
-                return self._bare(operation, outer)
-            except NeedsSavepoint:
-                pass  # as it would have been without *bare*
-        level = _Level(Transaction(self.committed, outer.transaction))
-        before, self._operation = self._operation, level
-        try:
-            result = operation(level.transaction)
-        except BaseException:
-            self._abort(level)
-            raise
-        finally:
-            self._operation = before
-        self._merge(level, outer)
-        return result
-
-    def _bare(self, operation: Callable[[Transaction], T], level: _Level) -> T:
-        """Run *operation* in the caller's transaction itself. An interrupt in the midst of it leaves that broken."""
-        transaction = level.transaction
-        before, self._operation = self._operation, level
-        transaction.begin_bare()
-        try:
-            return operation(transaction)
-        except NeedsSavepoint:
-            raise
-        except BaseException as error:
-            if transaction.touched:
-                level.broken = error
-            raise
-        finally:
-            transaction.is_bare = False
-            self._operation = before
-            if transaction.raises_epoch:
-                self.on_unsettled()
-
-    def _abort(self, level: _Level) -> None:
-        try:
-            level.transaction.abort()
-        finally:
-            self.on_roll_back(level.handles, level.remembered)
-
-    def _merge(self, level: _Level, outer: _Level) -> None:
-        level.transaction.merge()
-        if level.transaction.raises_epoch:
-            self.on_unsettled()
-        outer.handles += level.handles
-        outer.remembered += level.remembered
-        for ino in level.settled:
-            self._drop(ino)
-
-    def _alone(self, operation: Callable[[Transaction], T], frees: bool = False, gathers: bool = True) -> T:
-        with_buffers, looked = not (frees and self._cannot_flush), False
-        gathered = self.committed.gathered
-        for _ in range(_CONFLICTS_MAX):
-            level = _Level(Transaction(self.committed))
-            if frees:
-                level.transaction.frees = True
-            before, self._operation = self._operation, level
-            try:
-                result = operation(level.transaction)
-                self._commit(level, with_buffers, gathers and not self._cannot_flush and self.committed.can_gather())
-            except BaseException as error:
-                self._abort(level)
-                if isinstance(error, Conflict):
-                    continue
-                if not is_full(error):
-                    raise
-                if with_buffers and self.buffers:
-                    self._cannot_flush = True
-                    if frees:
-                        with_buffers = False
-                        continue
-                elif gathered.records and self.committed.store_gathered():
-                    continue
-                if looked or not self._room.make(frees):
-                    raise
-                looked = True
-                continue
-            finally:
-                self._operation = before
-            self.on_change()
-            return result
-        raise os_error(errno.EBUSY, reason=f"{_CONFLICTS_MAX} attempts met commits of others")
-
-    def opened(self, handle: int) -> None:
-        """*handle* was opened by the operation that runs now: it dies where that does not commit."""
-        level = self._operation or (self.levels[-1] if self.levels else None)
-        if level is not None:
-            level.handles.append(handle)
-
-    def remembered(self, ino: int) -> None:
-        """The operation that runs now made the lookup count of *ino* go up: it goes down where that does not commit."""
-        if self._operation is not None:
-            self._operation.remembered.append(ino)
-
-    def _commit(self, level: _Level, with_buffers: bool = True, gather: bool = False) -> None:
-        """Flush every buffer into the transaction and commit it; the lock is held. Gathered it goes without them."""
-        transaction = level.transaction
-        gone = self._flush_all(level, with_buffers and not gather) if self.buffers else ()
-
-        def shown() -> None:  # under the state lock: a reader finds old state and buffers, or new state and none
-            for ino in gone:
-                self._drop(ino)
-            self._after(transaction.events, transaction.raises_epoch)
-
-        if transaction.changed or (self.committed.gathered.records and not gather):
-            self.committed.commit(transaction, shown, gather)
-            self._cannot_flush = self._cannot_flush and bool(self.buffers)
-            self.collector.step()
-            if self._observers:
-                self._told.append(transaction.events)
-
-    def _flush_all(self, level: _Level, with_buffers: bool) -> list[int]:
-        """Flush into *level*; whose buffers do not count once that is committed. Unless *with_buffers*: nothing."""
-        transaction = level.transaction
-        for ino in self.buffers if with_buffers else ():
-            if ino not in level.settled and transaction.exists(ino):
-                self._flush_one(transaction, ino)
-        return [ino for ino in self.buffers if with_buffers or ino in level.settled or not transaction.exists(ino)]
-
-    def _flush_one(self, transaction: Transaction, ino: int) -> None:
-        written = self.buffers[ino]
-        flushing.flush(transaction, ino, written.buffer, self._inline_max)
-        inode = transaction.edit(ino)
-        inode.mtime_ns = written.time_ns
-        inode.ctime_ns = max(inode.ctime_ns, written.time_ns)
-        if written.drops_setuid:
-            inode.mode = access.mode_after_write(inode.mode)
-        transaction.events.append(Event(ino, content=True))
-
-    def _drop(self, ino: int) -> None:
-        written = self.buffers.get(ino)
-        if written is not None:
-            self.buffered_bytes -= written.buffer.held_bytes  # one step with what follows: no interrupt between them
-            del self.buffers[ino]
-            if not self.buffers:
-                self.buffered_bytes = 0
-
-    # -- buffers -------------------------------------------------------------------------------------------
-
-    def add_buffer(self, ino: int) -> Written:
-        """An empty buffer for *ino*; the lock is held."""
-        inode = self.read(lambda ws: ws.inode(ino))
-        written = self.buffers[ino] = Written(content.new_buffer(inode))
-        self.on_change()
-        return written
-
-    def settle_into(self, transaction: Transaction, ino: int) -> None:
-        """Put what is buffered of *ino* into the running operation's *transaction*; until that commits it stays."""
-        if ino in self.buffers and not self._is_settled(ino):
-            self._flush_one(transaction, ino)
-            self._mark_settled(ino)
-
-    def _is_settled(self, ino: int) -> bool:
-        return self._operation is not None and ino in self._operation.settled
-
-    def _mark_settled(self, ino: int) -> None:
-        assert self._operation is not None, "an operation is running"
-        self._operation.settled.add(ino)
-
-    def give_up_buffers(self) -> dict[int, int]:
-        """Forget what is buffered, and can be stored nowhere; inode -> bytes of it. The lock is held."""
-        lost = {ino: written.buffer.held_bytes for ino, written in self.buffers.items()}
-        for ino in lost:
-            self._drop(ino)
-        return lost
-
-    def discard(self, ino: int) -> None:
-        """The running operation overwrites all that is buffered of *ino*."""
-        if ino in self.buffers:
-            self._mark_settled(ino)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether anything is buffered or gathered."""
-        return bool(self.buffers or self.committed.gathered.records)
-
-    def flush(self) -> None:
-        """Commit all buffered data, and store what was gathered."""
-        with self.lock:
-            if self.levels:
-                self._settle()
-                return
-            if self.waiting:
-                self._flush()
-        self._finish()
-
-    def _flush(self) -> None:
-        self._alone(lambda transaction: None, gathers=False)
-
-    def flush_if_free(self) -> None:
-        """`flush`, unless somebody is at it, or a transaction goes on: who commits next flushes anyway."""
-        if self.lock.acquire(blocking=False):
-            try:
-                if self.levels or not self.waiting:
-                    return
-                self._flush()
-            finally:
-                self.lock.release()
-            self._finish()
-
-    def _settle(self) -> None:
-        """Inside a caller's transaction: put what is buffered into it; all of it, or, where that fails, nothing."""
-        if self.buffers:
-            self._inside(self._settle_all)
-
-    def _settle_all(self, transaction: Transaction) -> None:
-        for ino in self.buffers:
-            if transaction.exists(ino):
-                self.settle_into(transaction, ino)
-            else:
-                self._mark_settled(ino)
-
-    def sync(self) -> None:
-        """Every operation so far is durable on return; inside a transaction those before it, and it when it commits."""
-        self.check_open()
-        self.flush()
-        if self.own() is not None:
-            self._syncs = True
-        self.committed.sync()
-
-    # -- transactions of callers ---------------------------------------------------------------------------
+class Commits(Writing):
+    """`Writing` with transactions that a caller begins and ends."""
 
     @contextmanager
     def transaction(self, timeout: float | None) -> Iterator[None]:
@@ -443,13 +68,13 @@ class Commits:
         if self.levels:
             self._settle()
             parent = self.levels[-1].transaction
-            self.levels.append(_Level(Transaction(self.committed, parent)))
+            self.levels.append(Level(Transaction(self.committed, parent)))
         else:
             if self.waiting:
                 self._flush()  # told of when the transaction ends: now the lock is held
             self._syncs = False
             self._owner = threading.get_ident()
-            self.levels.append(_Level(Transaction(self.committed)))
+            self.levels.append(Level(Transaction(self.committed)))
 
     def _roll_back(self) -> None:
         """Take back the innermost level. Broken off before its end it can be done again."""
@@ -464,7 +89,7 @@ class Commits:
     def _end(self) -> None:
         level = self.levels[-1]
         if level.broken is not None:
-            raise _broken_off(level.broken)
+            raise broken_off(level.broken)
         nested = len(self.levels) > 1
         try:
             if nested:
@@ -481,34 +106,3 @@ class Commits:
     def inside(self) -> bool:
         """Whether a caller's transaction is open; asked under the lock: this thread's."""
         return bool(self.levels)
-
-    # -- observers -----------------------------------------------------------------------------------------
-
-    def observe(self, observer: Observer) -> Callable[[], None]:
-        """What `FileSystem.observe` does."""
-        with self.lock:
-            self._observers = [*self._observers, observer]
-
-        def end() -> None:
-            with self.lock:
-                self._observers = [one for one in self._observers if one is not observer]
-
-        return end
-
-    def _tell(self) -> None:
-        """Call the observers. Who has the lock leaves it for later, who finds somebody at it leaves it to them."""
-        while self._told and self._holder != threading.get_ident():
-            if not self._telling.acquire(blocking=False):
-                return
-            try:
-                while self._told:
-                    events = self._told.popleft()
-                    for observer in self._observers:
-                        observer(events)
-            finally:
-                self._telling.release()
-
-
-def _broken_off(error: BaseException) -> OSError:
-    reason = f"an operation in this transaction broke off half way ({error!r}): it can be rolled back, nothing else"
-    return os_error(errno.EIO, reason=reason)

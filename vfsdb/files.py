@@ -17,7 +17,7 @@ from typing import Final
 
 from vfsdb import access, attributes, content, copying, flushing, holes, links, xattrs
 from vfsdb.caches import Caches
-from vfsdb.commits import BUFFERED_BYTES_MAX, Commits
+from vfsdb.commits import Commits
 from vfsdb.database import StaleBlockError
 from vfsdb.errors import os_error
 from vfsdb.handles import Handles, OpenFile
@@ -37,6 +37,7 @@ from vfsdb.namespace import require_access
 from vfsdb.records import Inode, Superblock
 from vfsdb.transaction import Transaction, coarse_time_ns
 from vfsdb.writeset import WriteSet
+from vfsdb.writing import BUFFERED_BYTES_MAX
 
 _DIRECTORY: Final = stat_bits.S_IFDIR
 _FILE: Final = stat_bits.S_IFREG

@@ -23,7 +23,19 @@ from vfsdb.interface import ROOT, SetAttr
 from vfsdb.mkfs import make_filesystem
 from vfsdb.stores.memory_store import open_memory_stores
 
-MODULES = ("commits", "committed", "gathered", "state", "transaction", "files", "collecting", "handles")
+MODULES = (
+    "commits",
+    "writing",
+    "levels",
+    "observers",
+    "committed",
+    "gathered",
+    "state",
+    "transaction",
+    "files",
+    "collecting",
+    "handles",
+)
 CORE = sorted(path.stem for path in Path(core.__file__).parent.glob("*.py"))
 FILES = (*(f"vfsdb/{name}.py" for name in MODULES), *(f"vfsdb/core/{name}.py" for name in CORE))
 PLACES_MAX = 3000

@@ -17,7 +17,7 @@ class Changes(Past):
     """What changed, told to whoever watches."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        return self.commits.observe(observer)
+        return self.commits.observers.add(observer)
 
     def feed(self, since: int | None = None, *, durable: bool = True) -> Feed:
         store = self.committed.stores.metadata
