@@ -134,6 +134,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"fsck.mender"},
         {"fsck.repair_names", "fsck.repair_records", "fsck.repair_shares", "fsck.repair_space"},
         {"fsck.checkpoint", "fsck.repair"},
+        {"fsck.places"},
         {"fsck.run"},
         {"fsck.__init__"},
         {"backups.__init__"},

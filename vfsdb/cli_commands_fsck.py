@@ -29,6 +29,7 @@ def run_fsck(context: Context, arguments: argparse.Namespace) -> int:
                 below=arguments.below,
                 inos=arguments.inode,
                 lock_timeout=getattr(arguments, "wait", 0.0),
+                give_up=getattr(arguments, "give_up", None),
             )
     except StoreBusyError as error:
         words = (

@@ -479,6 +479,8 @@ def _add_fsck(fsck: argparse.ArgumentParser) -> None:
     fsck.add_argument("--inode", metavar="NUMBER", type=_count, action="append", default=[], help=inode)
     resume = "keep what a stopped check had verified in this file of the host, and go on from there"
     fsck.add_argument("--resume", metavar="FILE", help=resume)
+    give_up = "with --repair: this store is gone for good; go on without it"
+    fsck.add_argument("--give-up", choices=("metadata", "data"), help=give_up)
     wait = "with --repair: wait so long for another writer (default: 5)"
     fsck.add_argument("--wait", type=_seconds, default=WAIT_SECONDS, metavar="SECONDS", help=wait)
 

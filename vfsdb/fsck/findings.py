@@ -50,6 +50,7 @@ CODES: Final[Mapping[str, Meaning]] = {
             "a store contradicts its own checksums",
             "ourdb's own repair, which keeps the originals aside",
         ),
+        ("switch.damaged", "the file of a backup's switch cannot be read", "set it aside"),
         ("store.swapped", "the two stores lie in each other's directories", "put them back"),
         ("store.label", "the block store's label names another metadata store", "label it anew"),
         ("store.old-metadata", "the metadata store is an older copy than the blocks need", "go on with what is there"),
@@ -57,8 +58,16 @@ CODES: Final[Mapping[str, Meaning]] = {
     **_table(
         "error",
         Stage.NEVER,
-        ("store.missing", "one of the two stores is not there", "none: put it back, or restore a backup"),
-        ("store.foreign", "the two stores belong to different filesystems", "none: put the right one back"),
+        (
+            "store.missing",
+            "one of the two stores is not there",
+            "none: put it back, or restore a backup; one that is given up is made anew, empty",
+        ),
+        (
+            "store.foreign",
+            "the two stores belong to different filesystems",
+            "none: put the right one back; it is not overwritten",
+        ),
     ),
     **_table(
         "error",
@@ -189,6 +198,7 @@ CODES: Final[Mapping[str, Meaning]] = {
         "note",
         Stage.NEVER,
         ("store.note", "a store says something that is no damage", "nothing; the next writer sees to it"),
+        ("switch.pending", "a backup was cut off while it took effect", "put it in place"),
     ),
 }
 
@@ -319,7 +329,7 @@ class Report:
     def exit_code(self) -> int:
         """As of fsck(8): 0 clean, 1 all of it was repaired, 4 something is left."""
         if self.ok:
-            return 0
+            return 1 if self.repaired else 0
         return 1 if self.repaired and not problems(self.left) else 4
 
     def as_dict(self) -> dict[str, Any]:

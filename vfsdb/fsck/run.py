@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from vfsdb.database import Stores
-from vfsdb.errors import FormatError, StoreBusyError, VFSError
+from vfsdb.errors import FormatError, StoreBusyError, VFSError, os_error
 from vfsdb.fsck.checker import check_stores
 from vfsdb.fsck.checkpoint import Checkpoint
 from vfsdb.fsck.findings import Finding, Progress, Report, StoppedError, problems
 from vfsdb.fsck.kept import Kept
+from vfsdb.fsck.places import NAMES, Places, Which
 from vfsdb.fsck.repair import repair_stores
 from vfsdb.fsck.state import Check
-from vfsdb.stores.ourdb_fsck import kind_of, mend_store, open_as_found, verify_store
+from vfsdb.stores.ourdb_fsck import mend_store, open_as_found, verify_store
 
-_ASIDE: Final = ".fsck-swap"
 Path = str | os.PathLike[str]
 
 
@@ -33,6 +33,7 @@ def fsck(
     below: Iterable[str] = (),
     inos: Iterable[int] = (),
     lock_timeout: float = 0.0,
+    give_up: Which | None = None,
 ) -> Report:
     """Check a filesystem, and with *repair* mend it.
 
@@ -59,6 +60,10 @@ def fsck(
         Look at these inodes alone.
     lock_timeout : float
         Seconds to wait for another writer, with *repair*.
+    give_up : {"metadata", "data"}, optional
+        With *repair*: this one of the two stores is gone for good. An empty one is made for it. Without ``data`` the
+        repair ends with names, attributes and small files, all other content being holes; without ``metadata`` with
+        an empty filesystem, the bytes of every block being kept in a file beside the stores.
 
     Returns
     -------
@@ -69,19 +74,23 @@ def fsck(
     FileNotFoundError
         There is no filesystem.
     StoreBusyError
-        *repair*, and another process writes.
+        *repair*, and another process writes, or repairs.
     FormatError
         It is no filesystem, or one of a newer version.
     OSError
-        The disk fails; EINVAL: *repair* together with *below* or *inos*.
+        The disk fails; EINVAL: *repair* together with *below* or *inos*, *give_up* without *repair* or where that
+        store is there.
     """
     some = [os.fsencode(one) for one in below], [*inos]
     job = _Job(path, metadata_dir, data_dir, progress, deep or repair)
     if repair and any(some):
         raise VFSError("a repair looks at the whole filesystem: leave out below and inos", job.path)
+    if give_up is not None and (give_up not in NAMES or not repair):
+        raise os_error(errno.EINVAL, job.path, reason="a repair can give up one store, metadata or data")
     checkpoint = Checkpoint(os.fspath(resume)) if resume is not None else None
     try:
-        return job.run(repair, checkpoint, *some, lock_timeout)
+        with job.places.alone(lock_timeout) if repair else contextlib.nullcontext():
+            return job.run(repair, checkpoint, *some, lock_timeout, give_up)
     except StoppedError:
         return job.stopped()
 
@@ -104,6 +113,7 @@ class _Job:
         else:
             raise TypeError("give the filesystem's path, or both of its directories")
         self.report = Report()
+        self.places = Places(self.path, self.directories, path is not None, self.report)
         self.progress = progress
         self.deep = deep
         self.verified = True
@@ -114,11 +124,17 @@ class _Job:
         return self.report
 
     def run(
-        self, repair: bool, checkpoint: Checkpoint | None, below: list[bytes], inos: list[int], lock_timeout: float
+        self,
+        repair: bool,
+        checkpoint: Checkpoint | None,
+        below: list[bytes],
+        inos: list[int],
+        lock_timeout: float,
+        give_up: Which | None,
     ) -> Report:
         """Stores, then what is in them."""
         report = self.report
-        if not self._places(repair):
+        if not self.places.are_sound(repair, give_up):
             report.left = problems(report.findings)
             return report
         if not below and not inos:
@@ -158,41 +174,9 @@ class _Job:
 
     # -- the stores ------------------------------------------------------------------------------------------
 
-    def _places(self, repair: bool) -> bool:
-        """Whether both stores are in their place; with *repair* they are put there."""
-        metadata, data = self.directories
-        aside = metadata + _ASIDE
-        if repair and os.path.isdir(aside) and not os.path.isdir(data):
-            os.rename(aside, data)  # a repair before this one was cut off
-        elif repair and os.path.isdir(aside) and not os.path.isdir(metadata):
-            os.rename(data, metadata)
-            os.rename(aside, data)
-        kinds = kind_of(metadata), kind_of(data)
-        if kinds == ("missing", "missing"):
-            raise FileNotFoundError(2, "there is no filesystem here", self.path)
-        if kinds == ("data", "metadata"):
-            self._find("store.swapped", "each lies in the other's directory", self.path)
-            if not repair:
-                return False
-            os.rename(metadata, aside)
-            os.rename(data, metadata)
-            os.rename(aside, data)
-            _sync_directory(os.path.dirname(metadata))
-            _sync_directory(os.path.dirname(data))
-            self.report.repaired = True
-            self.report.actions.append("put the two stores into each other's place")
-            return True
-        for directory, kind in zip(self.directories, kinds, strict=True):
-            if kind == "missing":
-                self._find("store.missing", "there is no store", directory)
-        for directory, kind, other in ((metadata, kinds[0], "data"), (data, kinds[1], "metadata")):
-            if kind == other:
-                self._find("store.foreign", f"this is a store of {kind}", directory)
-        return not problems(self.report.findings)
-
     def _verify(self, repair: bool, checkpoint: Checkpoint | None) -> None:
         """ourdb's own check of both, and its repair."""
-        for directory in self.directories:
+        for directory, storage in zip(self.directories, self.places.storages or (None, None), strict=True):
             name = os.path.basename(directory)
             if checkpoint is not None and checkpoint.is_done(name, self.deep):
                 continue
@@ -201,6 +185,7 @@ class _Job:
                 deep=self.deep,
                 progress=self._named(name),
                 resume=checkpoint.token(name, self.deep) if checkpoint is not None else "",
+                storage=storage,
             )
             for problem in found.problems:
                 code = "store.damaged" if problem.is_damage else "store.note"
@@ -235,7 +220,15 @@ class _Job:
         """Both stores; None where one cannot be opened, which is a finding then."""
         try:
             metadata, data = self.directories
-            stores = open_as_found(metadata, data, self.path, write=repair, deep=self.deep, lock_timeout=lock_timeout)
+            stores = open_as_found(
+                metadata,
+                data,
+                self.path,
+                write=repair,
+                deep=self.deep,
+                lock_timeout=lock_timeout,
+                storages=self.places.storages,
+            )
         except (StoreBusyError, FileNotFoundError, PermissionError):
             raise
         except (VFSError, FormatError) as error:
@@ -251,11 +244,3 @@ class _Job:
 
     def _find(self, code: str, problem: str, store: str) -> None:
         self.report.findings.append(Finding(code, problem, store=store))
-
-
-def _sync_directory(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 import ourdb
@@ -19,6 +19,7 @@ Kind = Literal["metadata", "data", "missing", "unknown"]
 _LABEL_MAGIC: Final = b"VFSB"
 _SUPERBLOCK: Final = b"vfsdb"
 Progress = Callable[[str, int, int, str], object]
+Storages = tuple[Any, Any]  # of the metadata and of the data, as `ourdb.StagedStorage`
 
 
 class Problem(NamedTuple):
@@ -38,12 +39,12 @@ class Verified(NamedTuple):
     token: str
 
 
-def kind_of(directory: str) -> Kind:
+def kind_of(directory: str, storage: Any = None) -> Kind:
     """Which of the two stores lies in *directory*, by what is in it. Nothing is written."""
     if not os.path.isdir(directory) or not os.listdir(directory):
         return "missing"
     try:
-        with OurDB(directory, "r", verify="never") as db:
+        with OurDB(directory, "r", verify="never", storage=storage) as db:
             label = db.get(db.key_max)
             if label is not None and label[:4] == _LABEL_MAGIC:
                 return "data"
@@ -53,10 +54,53 @@ def kind_of(directory: str) -> Kind:
         return "unknown"
 
 
-def verify_store(directory: str, *, deep: bool, progress: Progress | None, resume: str = "") -> Verified:
+def is_blank(directory: str) -> bool:
+    """Whether there is no store, or one in which nothing was ever put."""
+    if not os.path.isdir(directory) or not os.listdir(directory):
+        return True
+    try:
+        with OurDB(directory, "r", verify="never") as db:
+            return not len(db)
+    except (ourdb.OurDBError, OSError):
+        return False
+
+
+def make_blocks(directory: str, metadata_dir: str) -> None:
+    """An empty block store that belongs to the metadata store in *metadata_dir*; durable on return."""
+    with vfsdb_errors(metadata_dir), OurDB(metadata_dir, "r", verify="never") as db:
+        partner = bytes.fromhex(db.uuid)
+    with vfsdb_errors(directory):
+        blocks = OurdbBlockStore(OurDB(directory, "c", auto_compact=False))
+    try:
+        blocks.join(partner)
+    finally:
+        blocks.close()
+
+
+def make_metadata(directory: str, data_dir: str, records: Callable[[Iterator[int], int], dict[int, bytes]]) -> None:
+    """A metadata store for the blocks in *data_dir*, with *records* of (their keys, their version); durable then."""
+    with vfsdb_errors(data_dir):
+        blocks = OurdbBlockStore(OurDB(data_dir, "w", auto_compact=False))
+    try:
+        order = Order(blocks, directory)
+        with vfsdb_errors(directory):
+            db = OurDB(directory, "c", auto_compact=False, before_durable=order.before_durable)
+        metadata = OurdbMetadataStore(db, blocks)
+        try:
+            metadata.commit(records(blocks.keys(), blocks.version), needs=blocks.version)
+            metadata.sync()
+        finally:
+            metadata.close()
+    finally:
+        blocks.close()
+
+
+def verify_store(
+    directory: str, *, deep: bool, progress: Progress | None, resume: str = "", storage: Any = None
+) -> Verified:
     """ourdb's own check of one store. FormatError where it is none."""
     with vfsdb_errors(directory):
-        report = ourdb.verify(directory, deep, progress, resume=resume or None)
+        report = ourdb.verify(directory, deep, progress, storage=storage, resume=resume or None)
     found = [Problem(one.file, one.offset, one.problem, one.severity == "error") for one in report.findings]
     if not report.ok and not any(problem.is_damage for problem in found):
         found = [problem._replace(is_damage=True) for problem in found]
@@ -91,9 +135,16 @@ class _AnyOrder(Order):
 
 
 def open_as_found(
-    metadata_dir: str, data_dir: str, path: str, *, write: bool, deep: bool = False, lock_timeout: float = 0.0
+    metadata_dir: str,
+    data_dir: str,
+    path: str,
+    *,
+    write: bool,
+    deep: bool = False,
+    lock_timeout: float = 0.0,
+    storages: Storages | None = None,
 ) -> Stores:
-    """Open both stores, partners or not.
+    """Open both stores, partners or not; with *storages* as these show them.
 
     Raises
     ------
@@ -106,13 +157,15 @@ def open_as_found(
     common: dict[str, Any] = {"verify": "first" if deep else "never"}
     if write:
         common |= {"lock_timeout": lock_timeout, "auto_compact": False}
+    metadata_storage, data_storage = storages or (None, None)
     with vfsdb_errors(data_dir):
-        blocks = OurdbBlockStore(OurDB(data_dir, mode, **common))
+        blocks = OurdbBlockStore(OurDB(data_dir, mode, storage=data_storage, **common))
     try:
         order = _AnyOrder(blocks, metadata_dir)
         hooks: dict[str, Any] = {"before_durable": order.before_durable} if write else {}
         with vfsdb_errors(metadata_dir):
-            db = OurDB(metadata_dir, mode, accept_commit=order.accept, **common | {"verify": "first"}, **hooks)
+            common |= {"verify": "first", "storage": metadata_storage}
+            db = OurDB(metadata_dir, mode, accept_commit=order.accept, **common, **hooks)
         metadata = OurdbMetadataStore(db, blocks)
     except BaseException:
         blocks.close()
@@ -126,8 +179,12 @@ __all__ = [
     "Kind",
     "Mended",
     "Problem",
+    "Storages",
     "Verified",
+    "is_blank",
     "kind_of",
+    "make_blocks",
+    "make_metadata",
     "mend_store",
     "open_as_found",
     "verify_store",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 
+import ourdb
 import vfsdb
 from tests.vfsdb.fsck import trees
 from vfsdb import cli, cli_fsck
 from vfsdb.errors import FormatError, StoreBusyError
 from vfsdb.fsck.findings import Report
 from vfsdb.fsck.run import fsck
+from vfsdb.stores import ourdb_switch
+from vfsdb.stores.ourdb_backup import PairBackup
 
 ROOT = Path(__file__).resolve().parents[3]
 BIG = bytes(range(256)) * 1024
@@ -114,6 +118,123 @@ def test_a_missing_store_is_named(store: Path, name: str) -> None:
     shutil.rmtree(store / name)
     report = fsck(store, True)
     assert codes(report) == {"store.missing"} and report.exit_code == 4
+
+
+def test_a_filesystem_without_its_blocks_goes_on_with_what_is_left(store: Path) -> None:
+    wanted = tree(store)
+    shutil.rmtree(store / "data")
+    report = fsck(store, True, give_up="data")
+    assert report.exit_code == 1 and report.left == []
+    assert any("/big" in loss for loss in report.lost)
+    mended_again = fsck(store, deep=True)
+    assert mended_again.ok, [str(finding) for finding in mended_again.findings]
+    after = tree(store)
+    assert after.keys() == wanted.keys()
+    assert after["/small"] == wanted["/small"] and after["/big"] == bytes(len(BIG))
+    with vfsdb.open(store, "w") as fs:
+        fs.write_bytes("/big", BIG)
+    assert fsck(store, deep=True).ok and tree(store)["/big"] == BIG
+
+
+def test_blocks_without_their_names_are_kept_and_the_filesystem_is_empty(store: Path) -> None:
+    shutil.rmtree(store / "metadata")
+    report = fsck(store, True, give_up="metadata")
+    assert report.exit_code == 1 and report.left == []
+    (kept,) = report.kept
+    data = Path(kept).read_bytes()
+    assert all(BIG[at : at + trees.BLOCK] in data for at in range(0, len(BIG), trees.BLOCK))
+    assert fsck(store, deep=True).ok
+    assert set(tree(store)) <= {"/lost+found"}
+
+
+@pytest.mark.parametrize("name", ["metadata", "data"])
+def test_giving_up_is_gone_on_with_where_it_was_cut_off(
+    store: Path, name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(store / name)
+    (store / name).mkdir()
+    with ourdb.OurDB(store / name, "c"):
+        pass  # made, and nothing in it yet
+    with pytest.raises(vfsdb.VFSError) if name == "metadata" else contextlib.nullcontext():
+        fsck(store, True)
+    assert fsck(store, True, give_up=name).left == []
+    assert fsck(store, deep=True).ok
+
+
+def test_what_is_there_is_not_given_up(store: Path) -> None:
+    before = {file: file.read_bytes() for file in store.rglob("*") if file.is_file()}
+    for name in ("metadata", "data"):
+        with pytest.raises(OSError, match="there is a store"):
+            fsck(store, True, give_up=name)
+        with pytest.raises(OSError, match="a repair can give up"):
+            fsck(store, give_up=name)
+    assert {file: file.read_bytes() for file in store.rglob("*") if file.is_file()} == before
+    for name in ("metadata", "data"):
+        for file in (store / name).iterdir():
+            file.unlink()
+    with pytest.raises(FileNotFoundError):
+        fsck(store, True, give_up="data")
+
+
+# -- a backup that was cut off while it took effect ----------------------------------------------------------------
+
+
+@pytest.fixture
+def cut_off(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A backup of *store* that was announced, and put in place in the metadata store alone."""
+    target = tmp_path / "target"
+    vfsdb.backup(store, target)
+    with vfsdb.open(store, "w") as fs:
+        fs.unlink("/big")
+        fs.write_bytes("/later", BIG)
+        fs.rename("/small", "/renamed")
+    with monkeypatch.context() as patched:
+
+        def announced(pair: PairBackup) -> None:
+            ourdb_switch.announce(str(target), (pair._metadata.staged.data, pair._blocks.staged.data))
+            pair._metadata.switch()
+            raise KeyboardInterrupt
+
+        patched.setattr(PairBackup, "switch", announced)
+        with pytest.raises(KeyboardInterrupt):
+            vfsdb.backup(store, target)
+    return target
+
+
+def test_a_switch_that_was_cut_off_is_read_as_done_and_a_repair_ends_it(store: Path, cut_off: Path) -> None:
+    before = {file: file.read_bytes() for file in cut_off.rglob("*") if file.is_file()}
+    report = fsck(cut_off, deep=True)
+    assert report.ok and {finding.code for finding in report.findings} == {"switch.pending"}
+    assert {file: file.read_bytes() for file in cut_off.rglob("*") if file.is_file()} == before
+    report = fsck(cut_off, True)
+    assert report.exit_code == 1 and not (cut_off / "SWITCH").exists()
+    report = fsck(cut_off, deep=True)
+    assert report.exit_code == 0 and report.findings == []
+    assert tree(cut_off) == tree(store)
+    vfsdb.backup(store, cut_off)
+
+
+def test_a_switch_that_cannot_be_read_is_set_aside(store: Path, cut_off: Path) -> None:
+    data = bytearray((cut_off / "SWITCH").read_bytes())
+    data[60] ^= 1
+    (cut_off / "SWITCH").write_bytes(data)
+    with pytest.raises(vfsdb.CorruptionError):
+        vfsdb.open(cut_off, "r")
+    assert "switch.damaged" in codes(fsck(cut_off))
+    report = mended(cut_off)  # one store is of each backup
+    assert str(cut_off / "SWITCH.damaged") in report.kept and (cut_off / "SWITCH.damaged").read_bytes() == data
+    after = tree(cut_off)
+    assert after["/renamed"] == tree(store)["/renamed"]
+
+
+def test_repairs_come_one_after_the_other(store: Path) -> None:
+    broken(store)
+    command = [sys.executable, str(ROOT / "tools" / "fsck.py"), "--repair", str(store)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) for _ in range(2)]
+    ends = [(one.communicate(timeout=60)[0], one.returncode) for one in both]
+    assert sorted(code for _, code in ends) == [0, 1], ends
+    assert fsck(store, deep=True).ok
 
 
 def test_a_label_that_names_another_metadata_store_is_written_again() -> None:
