@@ -17,7 +17,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from vfsdb import pages
+from vfsdb import pages, pagewriter
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.interface import DirEntry
 from vfsdb.records import DIRECTORY_PAGE, FIRST_KEY, Inode
@@ -127,9 +127,9 @@ def insert(ws: WriteSet, directory: Inode, place: Place, name: bytes, ino: int, 
     key = place.key
     if place.page_key < 0:
         key = _free_key(ws, directory, key, name)
-        pages.put(ws, directory.ino, key, value, DIRECTORY_PAGE)
+        pagewriter.put(ws, directory.ino, key, value, DIRECTORY_PAGE)
     else:
-        pages.insert_at(ws, directory, place.page_key, place.at, key, value, DIRECTORY_PAGE)
+        pagewriter.insert_at(ws, directory, place.page_key, place.at, key, value, DIRECTORY_PAGE)
     directory.size += 1
     return key
 
@@ -138,17 +138,17 @@ def replace(ws: WriteSet, directory: Inode, place: Place, name: bytes, ino: int,
     """Let the entry *name*, which is at *place*, lead to another inode; its key stays."""
     value = entry_value(name, ino, kind)
     if place.page_key < 0:
-        pages.put(ws, directory.ino, place.key, value, DIRECTORY_PAGE)
+        pagewriter.put(ws, directory.ino, place.key, value, DIRECTORY_PAGE)
     else:
-        pages.replace_at(ws, directory, place.page_key, place.at, value, DIRECTORY_PAGE)
+        pagewriter.replace_at(ws, directory, place.page_key, place.at, value, DIRECTORY_PAGE)
 
 
 def remove(ws: WriteSet, directory: Inode, place: Place) -> None:
     """Take away the entry at *place*. *directory* is being edited."""
     if place.page_key < 0:
-        pages.remove(ws, directory.ino, place.key)
+        pagewriter.remove(ws, directory.ino, place.key)
     else:
-        pages.remove_at(ws, directory, place.page_key, place.at)
+        pagewriter.remove_at(ws, directory, place.page_key, place.at)
     directory.size -= 1
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from vfsdb import layers, pages, sharing
+from vfsdb import copyonwrite, layers, pages, pagewriter, sharing
 from vfsdb.errors import CorruptionError
 from vfsdb.interface import FILE_BYTES_MAX
 from vfsdb.layers import Layer
@@ -179,7 +179,7 @@ def replace(write_set: WriteSet, ino: int, first: int, stop: int, fresh: Sequenc
             entries.append(clip(right, stop, right.block + right.length))
             high = stop + 1
     items = [(entry.block, encode(entry)) for entry in _coalesced(entries)]
-    pages.replace_range(write_set, ino, low, high, items, MAP_PAGE, sharing_of(write_set, inode))
+    pagewriter.replace_range(write_set, ino, low, high, items, MAP_PAGE, sharing_of(write_set, inode))
 
 
 def _coalesced(entries: Iterable[Entry]) -> list[Entry]:
@@ -295,7 +295,7 @@ def own(write_set: WriteSet, ino: int, first: int, stop: int) -> None:
     found = sharing_of(write_set, inode)
     if found is not None and first < stop and inode.root.level:
         entry = find(write_set, inode, first)
-        pages.own(write_set, ino, entry.block if entry else first, stop, found)
+        copyonwrite.own(write_set, ino, entry.block if entry else first, stop, found)
 
 
 def name_all(write_set: WriteSet, page: Page) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from vfsdb import content, extents, layers, pages
+from vfsdb import content, extents, layers, pagewriter
 from vfsdb.blockwriter import BlockWriter
 from vfsdb.buffers import Buffer
 from vfsdb.extents import INDEX_END, Patched
@@ -116,7 +116,7 @@ def drop(write_set: WriteSet, ino: int) -> None:
 
 def _drop_map(write_set: WriteSet, ino: int) -> None:
     inode = write_set.edit(ino)
-    for values in pages.drop_all(write_set, ino, extents.sharing_of(write_set, inode)):
+    for values in pagewriter.drop_all(write_set, ino, extents.sharing_of(write_set, inode)):
         extents.free(write_set, ino, [extents.decode(0, value) for value in values])
     inode.blocks = inode.block_bytes = inode.reserved_bytes = inode.shared = 0
 

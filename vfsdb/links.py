@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from itertools import chain, pairwise
 from typing import Final
 
-from vfsdb import directories, pages
+from vfsdb import directories, pages, pagewriter
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.interface import ROOT
 from vfsdb.records import LINK_PAGE, Inode, Page
@@ -94,12 +94,12 @@ def _insert(ws: WriteSet, inode: Inode, directory: int, key: int) -> None:
     page_key, leaf = pages.leaf_of(ws, ws.page(inode.links_key), prefix)
     at = bisect_left(leaf.keys, prefix)
     if at == len(leaf.keys) or leaf.keys[at] != prefix:
-        pages.insert_at(ws, tree, page_key, at, prefix, _value([tail]), LINK_PAGE)
+        pagewriter.insert_at(ws, tree, page_key, at, prefix, _value([tail]), LINK_PAGE)
         return
     value = _value(sorted({*_tails(inode.ino, leaf.values[at]), tail}))
     if len(value) > pages.VALUE_BYTES_MAX:
         raise os_error(errno.EMLINK, reason=f"too many names of inode {inode.ino} have nearly the same hash")
-    pages.replace_at(ws, tree, page_key, at, value, LINK_PAGE)
+    pagewriter.replace_at(ws, tree, page_key, at, value, LINK_PAGE)
 
 
 def _take_out(ws: WriteSet, inode: Inode, directory: int, key: int) -> None:
@@ -109,9 +109,9 @@ def _take_out(ws: WriteSet, inode: Inode, directory: int, key: int) -> None:
     at = bisect_left(leaf.keys, prefix)
     tails = [one for one in _tails(inode.ino, leaf.values[at]) if one != tail]
     if tails:
-        pages.replace_at(ws, tree, page_key, at, _value(tails), LINK_PAGE)
+        pagewriter.replace_at(ws, tree, page_key, at, _value(tails), LINK_PAGE)
     else:
-        pages.remove_at(ws, tree, page_key, at)
+        pagewriter.remove_at(ws, tree, page_key, at)
 
 
 def _split(directory: int, key: int) -> tuple[int, int]:
@@ -152,7 +152,7 @@ def drop(ws: WriteSet, ino: int) -> None:
     """Free the pages of its names; the inode goes, or knows these names in another way."""
     key = ws.inode(ino).links_key
     if key:
-        for _ in pages.drop_below(ws, ws.page(key)):
+        for _ in pagewriter.drop_below(ws, ws.page(key)):
             pass
         ws.drop_page(key)
 

@@ -5,19 +5,19 @@ Its tree has their numbers as keys; what a crash leaves there is taken away when
 
 from __future__ import annotations
 
-from vfsdb import pages
+from vfsdb import pages, pagewriter
 from vfsdb.records import DIRECTORY_PAGE, ORPHANS_KEY
 from vfsdb.writeset import WriteSet
 
 
 def add(ws: WriteSet, ino: int) -> None:
     """Put *ino* among them."""
-    pages.put(ws, ORPHANS_KEY, ino, b"", DIRECTORY_PAGE)
+    pagewriter.put(ws, ORPHANS_KEY, ino, b"", DIRECTORY_PAGE)
 
 
 def remove(ws: WriteSet, ino: int) -> None:
     """Take *ino* out."""
-    pages.remove(ws, ORPHANS_KEY, ino)
+    pagewriter.remove(ws, ORPHANS_KEY, ino)
 
 
 def contains(ws: WriteSet, ino: int) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from vfsdb import pages
+from vfsdb import pages, pagewriter
 from vfsdb.records import DIRECTORY_PAGE, SHARES_KEY
 from vfsdb.writeset import WriteSet
 
@@ -97,7 +97,7 @@ def _change(write_set: WriteSet, first: int, length: int, by: int) -> list[tuple
             _add(fresh, share._replace(times=times))
     low = min([first, *(share.first for share in around)])
     items = [(share.first, SHARE_BYTES.pack(share.length, share.times)) for share in fresh]
-    pages.replace_range(write_set, SHARES_KEY, low, stop + 1, items, DIRECTORY_PAGE)
+    pagewriter.replace_range(write_set, SHARES_KEY, low, stop + 1, items, DIRECTORY_PAGE)
     return gone
 
 

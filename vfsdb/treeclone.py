@@ -12,7 +12,7 @@ import stat as stat_bits
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from vfsdb import directories, links, pages
+from vfsdb import directories, links, pages, pagewriter
 from vfsdb.committed import Committed
 from vfsdb.errors import os_error
 from vfsdb.interface import RENAME_NOREPLACE, Caller, DirEntry, Event
@@ -138,7 +138,7 @@ class TreeClone:
         for entry in entries:
             twin = self._twin_of(ws, entry, target)
             items.append((entry.offset, directories.entry_value(entry.name, twin, entry.kind)))
-        pages.replace_range(ws, target, items[0][0], pages.KEY_END, items, DIRECTORY_PAGE)
+        pagewriter.replace_range(ws, target, items[0][0], pages.KEY_END, items, DIRECTORY_PAGE)
         ws.edit(target).size += len(items)
         ws.events.append(Event(target))
 

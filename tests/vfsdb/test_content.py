@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.vfsdb.files import FileWriteSet, file
-from vfsdb import extents, layers, pages
+from vfsdb import extents, layers, pages, pagewriter
 from vfsdb.buffers import Buffer
 from vfsdb.content import new_buffer, read
 from vfsdb.copying import copy_range
@@ -397,7 +397,7 @@ def test_the_largest_entry_fits_into_a_page() -> None:
 @pytest.mark.parametrize("value", [b"", b"\x09" + bytes(20), b"\0short", b"\x01" + bytes(20), b"\x02" + bytes(30)])
 def test_other_bytes_in_a_map_are_damage(write_set: FileWriteSet, ino: int, value: bytes) -> None:
     write_set.edit(ino).size = BLOCK
-    pages.put(write_set, ino, 0, value, MAP_PAGE)
+    pagewriter.put(write_set, ino, 0, value, MAP_PAGE)
     with pytest.raises(CorruptionError, match="map entry of block 0"):
         read(write_set, write_set.inode(ino), None, 100, 0)
 

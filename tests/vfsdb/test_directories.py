@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vfsdb.writesets import MemoryWriteSet
-from vfsdb import directories, links, orphans, pages
+from vfsdb import directories, links, orphans, pages, pagewriter
 from vfsdb.errors import CorruptionError
 from vfsdb.interface import ROOT
 from vfsdb.records import DIRECTORY_PAGE, ORPHANS_KEY, Inode
@@ -193,7 +193,7 @@ def test_directories_that_hold_each_other_have_no_path() -> None:
 @pytest.mark.parametrize("value", [b"", b"\1\0\0\0", b"\1\0\0\0\x08"])
 def test_an_entry_without_a_name_is_damage(value: bytes) -> None:
     ws = tree()
-    pages.put(ws, ROOT, 300, value, DIRECTORY_PAGE)
+    pagewriter.put(ws, ROOT, 300, value, DIRECTORY_PAGE)
     with pytest.raises(CorruptionError, match="without a name"):
         directories.names(ws, ws.inode(ROOT))
     with pytest.raises(CorruptionError, match="without a name"):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.vfsdb import invariants
 from tests.vfsdb.contract.numbers import each_operation_of_engines, test_every_operation_on_a_number_is_tried
-from vfsdb import directories, pages
+from vfsdb import directories, pagewriter
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
 from vfsdb.errors import CorruptionError
@@ -95,7 +95,7 @@ def test_what_is_no_number_is_a_type_error(
 def test_entry_that_leads_to_a_record_of_the_filesystem_is_damage(fs: InodeFileSystem, leads_to: int) -> None:
     def operation(ws: Any) -> None:
         value = leads_to.to_bytes(4, "little") + b"\4odd"
-        pages.put(ws, ROOT, directories.name_hash(b"odd", fs.superblock.salt), value, DIRECTORY_PAGE)
+        pagewriter.put(ws, ROOT, directories.name_hash(b"odd", fs.superblock.salt), value, DIRECTORY_PAGE)
 
     fs.commits.run(operation)
     for act in (
@@ -106,4 +106,4 @@ def test_entry_that_leads_to_a_record_of_the_filesystem_is_damage(fs: InodeFileS
     ):
         with pytest.raises(CorruptionError, match="run fsck"):
             act()
-    fs.commits.run(lambda ws: pages.remove(ws, ROOT, directories.name_hash(b"odd", fs.superblock.salt)) and None)
+    fs.commits.run(lambda ws: pagewriter.remove(ws, ROOT, directories.name_hash(b"odd", fs.superblock.salt)) and None)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sortedcontainers import SortedDict
 
 from tests.vfsdb.writesets import MemoryWriteSet, directory
-from vfsdb import pages
+from vfsdb import pages, pagewriter
 from vfsdb.errors import CorruptionError
 from vfsdb.records import DIRECTORY_PAGE, MAP_PAGE, Page
 
@@ -54,33 +54,33 @@ class PagesAgainstSortedDict(RuleBasedStateMachine):
 
     @rule(key=KEYS, value=VALUES)
     def put(self, key: int, value: bytes) -> None:
-        pages.put(self.write_set, self.ino, key, value, MAP_PAGE)
+        pagewriter.put(self.write_set, self.ino, key, value, MAP_PAGE)
         self.model[key] = value
 
     @rule(data=st.data())
     def remove_one(self, data: st.DataObject) -> None:
         if self.model:
             key = data.draw(st.sampled_from(list(self.model)))
-            assert pages.remove(self.write_set, self.ino, key) == self.model.pop(key)
+            assert pagewriter.remove(self.write_set, self.ino, key) == self.model.pop(key)
 
     @rule(key=KEYS)
     def remove_what_is_not_there(self, key: int) -> None:
         if key not in self.model:
             with pytest.raises(KeyError):
-                pages.remove(self.write_set, self.ino, key)
+                pagewriter.remove(self.write_set, self.ino, key)
 
     @rule(bounds=st.tuples(KEYS, KEYS), new=st.dictionaries(KEYS, VALUES, max_size=30))
     def replace_range(self, bounds: tuple[int, int], new: dict[int, bytes]) -> None:
         start, stop = sorted(bounds)
         entries = sorted((key, value) for key, value in new.items() if start <= key < stop)
-        pages.replace_range(self.write_set, self.ino, start, stop, entries, MAP_PAGE)
+        pagewriter.replace_range(self.write_set, self.ino, start, stop, entries, MAP_PAGE)
         for key in list(self.model.irange(start, stop, (True, False))):
             del self.model[key]
         self.model.update(entries)
 
     @rule()
     def drop_all(self) -> None:
-        dropped = [value for values in pages.drop_all(self.write_set, self.ino) for value in values]
+        dropped = [value for values in pagewriter.drop_all(self.write_set, self.ino) for value in values]
         assert dropped == list(self.model.values())
         self.model.clear()
         assert self.write_set.keys_in_use == {self.ino}
@@ -117,7 +117,7 @@ def filled(count: int, keys: Iterator[int] | None = None) -> tuple[MemoryWriteSe
     write_set = MemoryWriteSet()
     ino = directory(write_set)
     for key in keys or range(count):
-        pages.put(write_set, ino, key, b"value", DIRECTORY_PAGE)
+        pagewriter.put(write_set, ino, key, b"value", DIRECTORY_PAGE)
     return write_set, ino
 
 
@@ -147,14 +147,14 @@ def test_long_run_of_changes_agrees_with_a_sorted_dict(small_pages: None, seed: 
     for step in range(1500):
         key, value = draw.randrange(400), bytes(draw.randrange(30))
         if draw.random() < (0.65 if step % 500 < 250 else 0.3):
-            assert pages.put(write_set, ino, key, value, MAP_PAGE) == (key not in model)
+            assert pagewriter.put(write_set, ino, key, value, MAP_PAGE) == (key not in model)
             model[key] = value
         elif key in model:
-            assert pages.remove(write_set, ino, key) == model.pop(key)
+            assert pagewriter.remove(write_set, ino, key) == model.pop(key)
         elif draw.random() < 0.05:
             stop = key + draw.randrange(60)
             entries = [(new, value) for new in range(key, stop, draw.choice([1, 2, 90]))]
-            pages.replace_range(write_set, ino, key, stop, entries, MAP_PAGE)
+            pagewriter.replace_range(write_set, ino, key, stop, entries, MAP_PAGE)
             for gone in list(model.irange(key, stop, (True, False))):
                 del model[gone]
             model.update(entries)
@@ -172,10 +172,10 @@ def test_joined_page_brings_the_lower_bound_that_its_parent_knew(small_pages: No
     write_set, ino = filled(0, iter(range(0, 1200, 10)))  # leaves of four keys, ten to an inner page
     assert list(write_set.inode(ino).root.keys) == [0, 400, 800]
     for key in (400, 410, 420, 430, 440):  # the first leaf of the second inner page, one key of the next leaf
-        pages.remove(write_set, ino, key)
-    pages.put(write_set, ino, 405, b"new", MAP_PAGE)  # below the bound that the inner page has beside that leaf
+        pagewriter.remove(write_set, ino, key)
+    pagewriter.put(write_set, ino, 405, b"new", MAP_PAGE)  # below the bound that the inner page has beside that leaf
     for key in [*range(200, 400, 10), *range(480, 800, 10)]:
-        pages.remove(write_set, ino, key)
+        pagewriter.remove(write_set, ino, key)
     assert pages.get(write_set, write_set.inode(ino).root, 405) == b"new"
     assert list(pages.check(write_set, write_set.inode(ino).root)) == []
 
@@ -183,7 +183,7 @@ def test_joined_page_brings_the_lower_bound_that_its_parent_knew(small_pages: No
 def test_put_that_may_not_replace_leaves_the_value() -> None:
     write_set, ino = filled(3)
     write_set.settle()
-    assert not pages.put(write_set, ino, 1, b"other", MAP_PAGE, replace=False)
+    assert not pagewriter.put(write_set, ino, 1, b"other", MAP_PAGE, replace=False)
     assert not write_set.edited
     assert pages.get(write_set, write_set.inode(ino).root, 1) == b"value"
 
@@ -191,11 +191,11 @@ def test_put_that_may_not_replace_leaves_the_value() -> None:
 def test_bulk_load_is_one_change_of_each_page() -> None:
     write_set, ino = filled(0)
     entries = [(key, b"v") for key in range(200_000)]
-    pages.replace_range(write_set, ino, 0, pages.KEY_END, entries, MAP_PAGE)
+    pagewriter.replace_range(write_set, ino, 0, pages.KEY_END, entries, MAP_PAGE)
     root = write_set.inode(ino).root
     assert list(pages.check(write_set, root)) == [] and list(pages.items(write_set, root)) == entries
     assert pages.count_pages(write_set, root) < 200_000 / (pages.LEAF_BYTES / 11.4) * 1.02
-    pages.replace_range(write_set, ino, 10, 199_990, [], MAP_PAGE)
+    pagewriter.replace_range(write_set, ino, 10, 199_990, [], MAP_PAGE)
     assert pages.count_pages(write_set, root) == 0
     write_set.settle()
 
@@ -203,7 +203,7 @@ def test_bulk_load_is_one_change_of_each_page() -> None:
 def test_emptied_tree_gives_all_pages_back(small_pages: None) -> None:
     write_set, ino = filled(500)
     for key in random.Random(2).sample(range(500), 500):
-        pages.remove(write_set, ino, key)
+        pagewriter.remove(write_set, ino, key)
     assert write_set.keys_in_use == {ino} and write_set.inode(ino).root == Page()
 
 
@@ -212,7 +212,7 @@ def test_largest_values_stay_within_a_page() -> None:
     draw = random.Random(3)
     for _ in range(2000):
         value = bytes(draw.choice([0, 1, 300, 1000, pages.VALUE_BYTES_MAX]))
-        pages.put(write_set, ino, draw.randrange(500), value, MAP_PAGE)
+        pagewriter.put(write_set, ino, draw.randrange(500), value, MAP_PAGE)
         write_set.settle()  # encodes, and the codec refuses a page that is too large
     assert list(pages.check(write_set, write_set.inode(ino).root)) == []
 
@@ -225,7 +225,7 @@ def test_listing_goes_on_behind_the_last_key_while_entries_come_and_go(small_pag
         seen += [key for key, _ in found]
         for key in draw.sample(range(1000), 20):
             if key % 2:
-                pages.put(write_set, ino, key, b"odd", MAP_PAGE)
+                pagewriter.put(write_set, ino, key, b"odd", MAP_PAGE)
     assert seen == sorted(set(seen)) and set(range(0, 1000, 2)) <= set(seen)
 
 
@@ -237,7 +237,7 @@ def test_page_of_a_wrong_level_is_damage(small_pages: None) -> None:
         with pytest.raises(CorruptionError, match="level"):
             read(write_set, root, 3)
     with pytest.raises(CorruptionError, match="level"):
-        pages.put(write_set, ino, 3, b"", MAP_PAGE)
+        pagewriter.put(write_set, ino, 3, b"", MAP_PAGE)
 
 
 def test_check_names_what_is_wrong(small_pages: None) -> None:
@@ -257,5 +257,5 @@ def test_entries_that_do_not_fit_the_range_they_replace_are_refused(keys: tuple[
     write_set, ino = filled(100)
     before = list(pages.items(write_set, write_set.inode(ino).root))
     with pytest.raises(AssertionError, match="entries"):
-        pages.replace_range(write_set, ino, 10, 20, [(key, b"") for key in keys], MAP_PAGE)
+        pagewriter.replace_range(write_set, ino, 10, 20, [(key, b"") for key in keys], MAP_PAGE)
     assert list(pages.items(write_set, write_set.inode(ino).root)) == before
