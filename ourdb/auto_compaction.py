@@ -61,7 +61,7 @@ class AutoCompactor:
     def _advance(self, slices: int) -> None:
         assert self._steps is not None
         try:
-            if not self._writer.upkeep.acquire(blocking=False):
+            if self._writer.compacting or not self._writer.upkeep.acquire(blocking=False):
                 return
             for _ in range(slices):
                 next(self._steps)

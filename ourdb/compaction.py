@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ourdb.compaction_step import Step, purge
 from ourdb.errors import InvalidArgumentError
 from ourdb.full_disk import is_full
+from ourdb.gate import let_go
 from ourdb.progress import Progress, go_on
 from ourdb.reserve import RESERVE_BYTES, make_reserve
 from ourdb.victims import Victim, fitting, give_up_reserve, plan_now
@@ -45,56 +46,81 @@ def compact(
         raise InvalidArgumentError(f"min_dead_ratio is {min_dead_ratio!r}; it is a number from 0 to 1")
     if dry_run:
         return _dry_run(writer, min_dead_ratio)
-    with writer.upkeep:
-        if writer.storage.free_bytes() < 2 * RESERVE_BYTES:
-            give_up_reserve(writer)
+    try:
+        writer.upkeep.acquire()
+        writer.compacting = True
+        return _compact(writer, pinned, budget_bytes, min_dead_ratio, progress)
+    finally:
+        writer.compacting = False
+        let_go(writer.upkeep)
+
+
+def _compact(
+    writer: Writer,
+    pinned: Callable[[], int],
+    budget_bytes: int | None,
+    min_dead_ratio: float,
+    progress: Progress | None,
+) -> CompactionResult:
+    """Do it. The upkeep lock is held, and free for others between two slices."""
+    if writer.storage.free_bytes() < 2 * RESERVE_BYTES:
+        give_up_reserve(writer)
+    try:
+        writer.seal_for_compaction()
+    except OSError as error:
+        if not is_full(error) or writer.failed:
+            raise
+        writer.full_disk.note(f"{writer.storage.path}: no room to seal the active segment: it was not compacted")
+    groups, before = plan_now(writer, min_dead_ratio)
+    total = sum(victim.entry.end or 0 for group in groups for victim in group)
+    copied = compacted = scanned = 0
+    finished = True
+    pending = list(groups)
+    while pending:
+        if budget_bytes is not None and copied >= budget_bytes:
+            finished = False
+            break
+        step = Step(writer, pinned, fitting(writer, pending))
+        base = scanned
         try:
-            writer.seal_for_compaction()
+            slices = step.slices()
+            for _ in slices:
+                scanned = min(base + step.bytes_copied, total)
+                if not _giving_way(writer, progress, scanned, total):
+                    finished, step.stopping = False, True
+                    slices.close()
+                    break
         except OSError as error:
-            if not is_full(error) or writer.failed:
+            if not is_full(error) or writer.failed or not _split(writer, step, pending):
                 raise
-            writer.full_disk.note(f"{writer.storage.path}: no room to seal the active segment: it was not compacted")
-        groups, before = plan_now(writer, min_dead_ratio)
-        total = sum(victim.entry.end or 0 for group in groups for victim in group)
-        copied = compacted = scanned = 0
-        finished = True
-        pending = list(groups)
-        while pending:
-            if budget_bytes is not None and copied >= budget_bytes:
-                finished = False
-                break
-            step = Step(writer, pinned, fitting(writer, pending))
-            base = scanned
-            try:
-                slices = step.slices()
-                for _ in slices:
-                    scanned = min(base + step.bytes_copied, total)
-                    if not go_on(progress, "compact", scanned, total, "bytes"):
-                        finished, step.stopping = False, True
-                        slices.close()
-                        break
-            except OSError as error:
-                if not is_full(error) or writer.failed or not _split(writer, step, pending):
-                    raise
-                purge(writer, pinned)
-                continue
-            if not finished:
-                break
-            if not step.done:
-                continue  # overtaken: what is left of it is planned by the next call
-            copied += step.bytes_copied
-            compacted += len(step.victims)
-            scanned = base + sum(victim.entry.end or 0 for victim in step.victims)
-        if compacted:
-            writer.checkpoint_if_room()
-        purge(writer, pinned)
-        with writer.lock:
-            writer.refill_reserve()
-            if compacted and not writer.reserve_spent:
-                make_reserve(writer.storage, writer.full_disk)  # there may be room by now for one
-        go_on(progress, "compact", scanned if not finished else total, total, "bytes")
-        after = _total_bytes(writer)
-        return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)
+            purge(writer, pinned)
+            continue
+        if not finished:
+            break
+        if not step.done:  # overtaken by what came in between two slices: what is left is planned anew
+            pending, _ = plan_now(writer, min_dead_ratio)
+            continue
+        copied += step.bytes_copied
+        compacted += len(step.victims)
+        scanned = base + sum(victim.entry.end or 0 for victim in step.victims)
+    if compacted:
+        writer.checkpoint_if_room()
+    purge(writer, pinned)
+    with writer.lock:
+        writer.refill_reserve()
+        if compacted and not writer.reserve_spent:
+            make_reserve(writer.storage, writer.full_disk)  # there may be room by now for one
+    go_on(progress, "compact", scanned if not finished else total, total, "bytes")
+    after = _total_bytes(writer)
+    return CompactionResult(before, after, max(before - after, 0), copied, compacted, finished)
+
+
+def _giving_way(writer: Writer, progress: Progress | None, scanned: int, total: int) -> bool:
+    """Report, and let those in who wait for the upkeep lock, such as a snapshot; whether to go on."""
+    let_go(writer.upkeep)
+    going = go_on(progress, "compact", scanned, total, "bytes")
+    writer.upkeep.acquire()
+    return going
 
 
 def _split(writer: Writer, step: Step, pending: list[list[Victim]]) -> bool:

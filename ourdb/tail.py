@@ -95,6 +95,8 @@ class LogTail(ABC):
         "checkpoint_problem",
         "checkpoint_wanted",
         "commit_now",
+        "compacting",
+        "compacting",
         "compaction_problem",
         "delete",
         "durable_offset",
@@ -130,6 +132,7 @@ class LogTail(ABC):
         self.uuid = bytes.fromhex(loaded.manifest.uuid)
         self.live: State = loaded.state
         self.upkeep = threading.RLock()  # compaction and snapshots, one at a time; taken before `lock`
+        self.compacting = False  # by hand: then it does not by itself in between
         self.commit_now = durability == "commit"
         self.after_commit: Callable[[], None] | None = None
         self.next_key = loaded.next_key

@@ -541,6 +541,31 @@ def test_compaction_in_slices_ends(tmp_path: Path) -> None:
         assert dict(db.items()) == expected
 
 
+def test_snapshot_waits_for_a_slice_of_a_compaction_alone_which_goes_on_behind_it(tmp_path: Path) -> None:
+    with OurDB(tmp_path / "s", segment_bytes=4096) as db:
+        for number in range(600):
+            db[number % 97] = b"%d" % number * 30
+        expected = dict(db.items())
+        taken: list[str] = []
+
+        def progress(phase: str, done: int, total: int, unit: str) -> None:
+            if len(taken) < 3:
+                name = f"s{len(taken)}"
+                other = threading.Thread(target=db.snapshot, args=(name,))
+                other.start()
+                other.join(30)
+                assert not other.is_alive(), "it waits for the whole compaction"
+                taken.append(name)
+
+        assert db.compact(progress=progress).finished
+        assert [info.name for info in db.snapshots()] == taken and len(taken) == 3
+        assert db.compact().segments_compacted == 0, "what the snapshots came between was compacted after all"
+        assert dict(db.items()) == expected
+        for name in taken:
+            with db.open_snapshot(name) as view:
+                assert dict(view.items()) == expected
+
+
 def test_progress_that_says_false_stops_compaction_and_nothing_is_lost(tmp_path: Path) -> None:
     with OurDB(tmp_path / "s", segment_bytes=4096, auto_compact=False) as db:
         for number in range(600):
