@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from vfsdb import codecs
 from vfsdb.database import Block
 from vfsdb.errors import CorruptionError, os_error
-from vfsdb.records import Counters, FreePage, Inode, Page
+from vfsdb.records import FREE_PAGE, XATTRS, Counters, FreePage, Inode, Page
 from vfsdb.writeset import BlockRun
 
 Record = Inode | Page | FreePage | dict[bytes, bytes]
@@ -53,9 +53,9 @@ class MemoryWriteSet:
         of_type = codecs.record_type(data, key)
         if key in self.types:
             return codecs.decode_page(data, key, self.types[key])
-        if of_type == codecs.XATTRS:
+        if of_type == XATTRS:
             return codecs.decode_xattrs(data, key)
-        if of_type == codecs.FREE_PAGE:
+        if of_type == FREE_PAGE:
             return codecs.decode_free_page(data, key)
         return codecs.decode_inode(data, key)
 
