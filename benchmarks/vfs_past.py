@@ -9,11 +9,12 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.report import Figure
-from benchmarks.vfs_special import Part, Sizes, store
+from benchmarks.vfs_special import MIB, Part, Sizes, store
 
 _PROBES = 5
 _CHANGES = 10
 _FOLDER = 1000
+_VERSIONS = 200
 
 
 def _snapshots(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
@@ -42,6 +43,9 @@ def _snapshots(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure
             probes = [_path(number) for number in rng.sample(range(count), min(sizes.probes, count))]
             live, past = _read(fs, then, probes)
         restored = _best(lambda at: fs.restore("/", from_="s0"), change)
+        for number in range(_VERSIONS):
+            fs.write_bytes(_path(0), b"version %d" % number)
+        logged = _best(lambda at: list(fs.log(_path(0))))
     files = f"{count:,} files"
     return [
         Figure(f"snapshot of {files}", made, "ms", 100),
@@ -50,6 +54,31 @@ def _snapshots(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure
         Figure(f"opening a version {_CHANGES} changes ago of {files}", recent, "ms"),
         Figure("reads in a snapshot, against live", live / past, "of the rate", 0.5, at_least=True),
         Figure(f"restore of {files}, some {2 * _CHANGES} of them changed", restored, "ms"),
+        Figure(f"log of a file of {_VERSIONS} versions among {files}", logged, "ms"),
+    ]
+
+
+def _one_file(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
+    """A large file that was removed, and comes back out of a snapshot; a tree of small ones likewise."""
+    count = sizes.walk_files // 10
+    with store(directory) as fs:
+        with fs.open("/large", "wb") as file:
+            for _ in range(sizes.large_bytes // MIB):
+                file.write(rng.randbytes(MIB))
+        with fs.transaction():
+            fs.mkdir("/tree")
+            for number in range(count):
+                fs.write_bytes(f"/tree/{number}", b"x" * (10 if number % 10 else 5000))
+        fs.snapshot("then")
+        large = _best(lambda at: fs.restore("/large", from_="then"), lambda at: fs.unlink("/large"))
+        with fs.transaction():
+            fs.rmtree("/tree")
+        start = perf_counter()
+        fs.restore("/tree", from_="then")
+        tree = perf_counter() - start
+    return [
+        Figure(f"restore of a file of {sizes.large_bytes // MIB:,} MiB that is gone", large, "ms", 50),
+        Figure(f"restore of {count:,} files that are gone", count / tree, "files/s"),
     ]
 
 
@@ -86,4 +115,4 @@ def _read(fs: Any, then: Any, paths: list[str]) -> tuple[float, float]:
     return best[0], best[1]
 
 
-PARTS: tuple[Part, ...] = (_snapshots,)
+PARTS: tuple[Part, ...] = (_snapshots, _one_file)

@@ -50,7 +50,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "vfsdb": [
-        {"errors"},
+        {"errors", "garbage"},
         {"database", "feed.__init__", "past.__init__", "records", "stores.__init__"},
         {"feed.changes"},
         {"interface"},

@@ -105,7 +105,7 @@ class TreeClone:
         origin = self._twins.source(ws).inode(self._ino)
         if not self._is_past and origin.kind == stat_bits.S_IFDIR and links.is_ancestor(ws, self._ino, self._parent):
             raise os_error(errno.EINVAL, self._name, reason="a directory cannot be cloned into itself")
-        made = self._twin(ws, self._ino)
+        made, _ = self._twin(ws, self._ino)
         self._made_then = made.ino
         self._fill(ws)
         name = _temporary(made.ino) if self._levels_then else self._name
@@ -124,13 +124,13 @@ class TreeClone:
                 self._copy_entries(ws, level.target, entries)
         self._twins.finish()
 
-    def _twin(self, ws: Transaction, ino: int) -> Inode:
-        """A clone of an inode, without a name; a directory is still to be filled."""
-        made = self._twins.make(ws, ino)
+    def _twin(self, ws: Transaction, ino: int) -> tuple[Inode, Inode]:
+        """A clone of an inode, without a name, and its origin; a directory is still to be filled."""
+        made, origin = self._twins.make(ws, ino)
         if made.kind == stat_bits.S_IFDIR:
             self._levels_then.append(_Level(ino, made.ino, 0))
         self._count += 1
-        return made
+        return made, origin
 
     def _copy_entries(self, ws: Transaction, target: int, entries: list[DirEntry]) -> None:
         """Append *entries*, which have higher keys than all that the directory *target* has."""
@@ -149,10 +149,10 @@ class TreeClone:
             made = ws.edit(known)
             made.nlink += 1
         else:
-            made = self._twin(ws, entry.ino)
+            made, origin = self._twin(ws, entry.ino)
             if entry.kind == stat_bits.S_IFDIR:
                 ws.edit(target).nlink += 1
-            elif self._twins.source(ws).inode(entry.ino).nlink > 1:
+            elif origin.nlink > 1:
                 self._fresh[entry.ino] = made.ino
         links.add(ws, made, target, entry.offset)
         return made.ino

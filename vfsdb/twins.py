@@ -60,8 +60,8 @@ class Twins:
         if self._adoption is not None:
             self._adoption.finish()
 
-    def make(self, ws: Transaction, ino: int) -> Inode:
-        """A clone of an inode, without a name; of a directory without entries. EACCES, EPERM."""
+    def make(self, ws: Transaction, ino: int) -> tuple[Inode, Inode]:
+        """A clone of an inode, without a name, of a directory without entries; and its origin. EACCES, EPERM."""
         source = self.source(ws)
         origin = source.inode(ino)
         self._require(source, origin)
@@ -85,7 +85,7 @@ class Twins:
             made.xattrs_key = ws.put_xattrs(0, kept) if kept else 0
         if kind == stat_bits.S_IFREG:
             self._fill_file(ws, origin, made)
-        return made
+        return made, origin
 
     def _fill_file(self, ws: Transaction, origin: Inode, made: Inode) -> None:
         """Give a new file its content."""

@@ -11,6 +11,7 @@ from vfsdb.committed import Committed
 from vfsdb.core.base import Base, require_inodes
 from vfsdb.core.past import Past
 from vfsdb.errors import os_error
+from vfsdb.garbage import uncollected
 from vfsdb.interface import OWNER, Caller, FileSystem, Stat, When
 from vfsdb.stores.view_store import ViewStore
 from vfsdb.transaction import Transaction
@@ -42,7 +43,8 @@ class Clones(Past):
         with self.commits.held():
             try:
                 while not clone.is_done:
-                    self._change(clone.slice, ino, parent)
+                    with uncollected():
+                        self._change(clone.slice, ino, parent)
                     clone.advance()
             except BaseException:
                 if clone.made:
@@ -69,14 +71,15 @@ class Clones(Past):
                 twins.finish()
                 return made
 
-            return self._change(operation)
+            with uncollected():
+                return self._change(operation)
 
     def _adopted(self, ws: Transaction, twins: Twins, ino: int, parent: int, name: bytes, caller: Caller) -> int:
         directory, place = self._namespace.look(ws, parent, name, caller)
         self._namespace.check_free(ws, directory, place, name, caller)
-        if twins.source(ws).inode(ino).kind != stat_bits.S_IFREG:
+        made, origin = twins.make(ws, ino)
+        if origin.kind != stat_bits.S_IFREG:
             raise os_error(errno.EINVAL, name, reason="only regular files come back with their blocks")
-        made = twins.make(ws, ino)
         self._namespace.insert(ws, directory.ino, place, name, ws.edit(made.ino))
         return made.ino
 

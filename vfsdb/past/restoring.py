@@ -7,13 +7,14 @@ one, and who has it open, keep what they have. Files have the blocks that they h
 from __future__ import annotations
 
 import stat as stat_bits
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final
 
 from vfsdb.core import InodeFileSystem
+from vfsdb.garbage import uncollected
 from vfsdb.interface import Caller, FileSystem, Stat
 from vfsdb.past.diff import touched
 from vfsdb.past.returning import Returning
@@ -68,7 +69,7 @@ class _Restoring:
         self._writer = FsTarget(target, caller, caller.privileged)
         self._returning = Returning(target, past, caller, self._source)
         self._touched: set[int] | None = None
-        self._open: AbstractContextManager[None] | None = None
+        self._open: AbstractContextManager[object] | None = None
         self._entries = 0
         self.report = RestoreReport()
 
@@ -88,9 +89,10 @@ class _Restoring:
             raise
 
     def _begin(self) -> None:
-        context = self._target.transaction()
-        context.__enter__()
-        self._open = context
+        with ExitStack() as stack:
+            stack.enter_context(uncollected())
+            stack.enter_context(self._target.transaction())
+            self._open = stack.pop_all()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
