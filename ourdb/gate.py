@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 
 
-class Gate:
+class Gate(ABC):
     """A lock for ``with``; `take` and `give` are the short paths' way through. Made by `new_gate`.
 
     Attributes
@@ -51,10 +52,11 @@ class Gate:
             let_go(lock)
             raise
 
+    @abstractmethod
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError  # `new_gate` puts the lock's own in its place
+        """The lock's own: `new_gate` puts it here."""
 
 
 def let_go(lock: threading.RLock) -> None:

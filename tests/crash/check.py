@@ -20,6 +20,7 @@ from ourdb.errors import NotAStoreError
 from ourdb.storage import DiskStorage
 from ourdb.store import OurDB
 from tests.crash import sidecars, story
+from tests.crash.asked import main as asked_main
 
 COUNT_MAX = 400
 RECOVERED = b"recovered"
@@ -135,28 +136,10 @@ def failure_of(kind: str, path: str, low: int, high: int, *, lose_sidecars: bool
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=story.KINDS)
-    parser.add_argument("dir", nargs="?")
-    parser.add_argument("ack", nargs="?", type=int, default=0)
-    parser.add_argument("start", nargs="?", type=int, default=COUNT_MAX)
-    parser.add_argument("--server", action="store_true")
-    parser.add_argument("--recover", action="store_true")
-    parser.add_argument("--sidecars", action="store_true")
-    chosen = parser.parse_args()
-    if chosen.recover:
-        recover(chosen.kind, chosen.dir)
-        return 0
-    if not chosen.server:
-        problem = failure_of(chosen.kind, chosen.dir, chosen.ack, chosen.start, lose_sidecars=chosen.sidecars)
-        if problem:
-            print(problem, file=sys.stderr)
-        return 1 if problem else 0
-    for line in sys.stdin:
-        path, ack, start = line.rstrip("\n").split("\t")
-        problem = failure_of(chosen.kind, path, int(ack), int(start), lose_sidecars=chosen.sidecars)
-        print(f"FAIL {problem}" if problem else "OK", flush=True)
-    return 0
+    def asked(chosen: argparse.Namespace, path: str, low: int, high: int) -> str:
+        return failure_of(chosen.kind, path, low, high, lose_sidecars=chosen.sidecars)
+
+    return asked_main(__doc__, story.KINDS, COUNT_MAX, "--sidecars", recover, asked)
 
 
 if __name__ == "__main__":

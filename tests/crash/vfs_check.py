@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.crash import vfs_story as story
+from tests.crash.asked import main as asked_main
 from tests.vfsdb import invariants
 from vfsdb.core import InodeFileSystem
 from vfsdb.errors import FormatError, PartnerError
@@ -133,28 +134,10 @@ def failure_of(kind: str, path: str, low: int, high: int, again: bool) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=story.KINDS)
-    parser.add_argument("dir", nargs="?")
-    parser.add_argument("ack", nargs="?", type=int, default=0)
-    parser.add_argument("start", nargs="?", type=int, default=COUNT_MAX)
-    parser.add_argument("--server", action="store_true")
-    parser.add_argument("--recover", action="store_true")
-    parser.add_argument("--once", action="store_true")
-    chosen = parser.parse_args()
-    if chosen.recover:
-        recover(chosen.kind, chosen.dir)
-        return 0
-    if not chosen.server:
-        problem = failure_of(chosen.kind, chosen.dir, chosen.ack, chosen.start, not chosen.once)
-        if problem:
-            print(problem, file=sys.stderr)
-        return 1 if problem else 0
-    for line in sys.stdin:
-        path, ack, start = line.rstrip("\n").split("\t")
-        problem = failure_of(chosen.kind, path, int(ack), int(start), not chosen.once)
-        print(f"FAIL {problem}" if problem else "OK", flush=True)
-    return 0
+    def asked(chosen: argparse.Namespace, path: str, low: int, high: int) -> str:
+        return failure_of(chosen.kind, path, low, high, not chosen.once)
+
+    return asked_main(__doc__, story.KINDS, COUNT_MAX, "--once", recover, asked)
 
 
 if __name__ == "__main__":

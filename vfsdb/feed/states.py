@@ -8,6 +8,7 @@ Invariants
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, cast
 
@@ -27,16 +28,16 @@ _DEPTH_MAX: Final = 1_000_000
 Changed = Mapping[int, bytes | None]
 
 
-class Records:
+class Records(ABC):
     """Records of one moment by key. What stands under a key is decoded once."""
 
     def __init__(self) -> None:
         self._decoded: dict[int, Record | None] = {}
         self.paths: dict[int, bytes] = {ROOT: b""}  # of directories
 
+    @abstractmethod
     def raw(self, key: int) -> bytes | None:
         """The stored record."""
-        raise NotImplementedError
 
     def get(self, key: int) -> Record | None:
         """The record under *key*; None where there is none that matters."""

@@ -9,9 +9,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from vfsdb import extents, layers
-from vfsdb.codecs import BLOCK_SIZE_MAX, BLOCK_SIZE_MIN
 from vfsdb.errors import CorruptionError
 from vfsdb.extents import Entry, Patched, Run
+from vfsdb.fsck.maprules import (
+    block_problem,
+    contradicting_block_size,
+    is_block_size,
+    layers_problem,
+    likely_block_size,
+)
 from vfsdb.fsck.state import USED, Check
 from vfsdb.fsck.trees import TreeWalk
 from vfsdb.interface import FILE_BYTES_MAX
@@ -69,12 +75,12 @@ class FileWalk:
     def run(self) -> None:
         """Walk."""
         if not is_block_size(self.block_size):
-            found = self._likely_block_size() or (
+            found = likely_block_size(self._check, self._inode) or (
                 self._check.superblock.block_size if self._check.superblock is not None else 1 << 17
             )
             self._note("file.block_size", f"{self.block_size}; its blocks say {found}")
             self.block_size = found
-        elif (other := self._contradicting_block_size()) is not None:
+        elif (other := contradicting_block_size(self._check, self._inode)) is not None:
             self._note("file.block_size", f"{self.block_size}; its blocks have {other} bytes")
             self.block_size = other
         for leaf in self.tree.leaves():
@@ -359,91 +365,3 @@ class FileWalk:
             return None  # which of the pages these are is not known
         visible = layer.shown & pages & ~shown
         return layer._replace(size=size, shown=visible) if visible else None
-
-    # -- the block size --------------------------------------------------------------------------------------
-
-    def _runs(self) -> Iterator[Run]:
-        walk = TreeWalk(self._check, self._inode.ino, self._inode.root, MAP_PAGE, quiet=True)
-        for leaf in walk.leaves():
-            for index, value in zip(leaf.keys, leaf.values, strict=True):
-                if value[:1] in (b"\0", b"\1"):
-                    try:
-                        entry = extents.decode(index, value)
-                    except CorruptionError:
-                        continue
-                    if type(entry) is Run:
-                        yield entry
-
-    def _likely_block_size(self) -> int | None:
-        """What the whole blocks of the map have; None where it has none."""
-        for run in self._runs():
-            if run.length - (1 if run.tail else 0) < 1:
-                continue
-            stored = self._check.blocks.get(run.key)
-            if stored is not None and stored[0] == run.birth and is_block_size(stored[1]):
-                return stored[1]
-        return None
-
-    def _contradicting_block_size(self) -> int | None:
-        """Another block size than the inode's that the map's first whole block has."""
-        first = next(self._runs(), None) if self._inode.root.keys else None
-        if first is None:
-            return None
-        stored = self._check.blocks.get(first.key)
-        if first.tail or stored is None or stored == (first.birth, self.block_size):
-            return None
-        found = self._likely_block_size()
-        return found if found != self.block_size else None
-
-
-def agrees_with_itself(check: Check, inode: Inode) -> bool:
-    """Whether a file's map has the blocks and bytes that the inode counts, and none behind its end.
-
-    Of two files that name one block, one that does not is wrong most likely.
-    """
-    blocks = byte_count = end = 0
-    try:
-        for leaf in TreeWalk(check, inode.ino, inode.root, MAP_PAGE, quiet=True).leaves():
-            for entry in map(extents.decode, leaf.keys, leaf.values):
-                if type(entry) is Run:
-                    blocks += entry.length
-                elif type(entry) is Patched:
-                    blocks += len(entry.layers)
-                length = extents.byte_count(entry, inode.block_size)
-                byte_count += length
-                if type(entry) is Run:
-                    end = entry.block * inode.block_size + length
-    except CorruptionError:
-        return False
-    return (blocks, byte_count) == (inode.blocks, inode.block_bytes) and end <= inode.size
-
-
-def is_block_size(size: int) -> bool:
-    """Whether files can have it."""
-    return BLOCK_SIZE_MIN <= size <= BLOCK_SIZE_MAX and size & (size - 1) == 0
-
-
-def layers_problem(entry: Patched, block_size: int, page: int) -> str:
-    """What contradicts the rules of layers, "" for nothing."""
-    if not entry.layers or not isinstance(extents.entry_of(entry.block, entry.layers, block_size), Patched):
-        return "needs no layers"
-    shown = 0
-    for layer in entry.layers:
-        if not layer.shown or layer.shown & ~layer.stored or layer.shown & shown:
-            return "shows a page twice, none, or one that is not stored"
-        if layer.stored.bit_count() != -(-layer.size // page) or layer.stored.bit_length() * page > block_size:
-            return f"has a layer of {layer.size} bytes for {layer.stored.bit_count()} pages"
-        shown |= layer.shown
-    return "stores more than twice of what shows" if layers.wasteful(entry.layers) else ""
-
-
-def block_problem(check: Check, key: int, birth: int) -> tuple[str, str] | None:
-    """Code and text of what is wrong with a block that a file names; None for nothing."""
-    stored = check.blocks.get(key)
-    if stored is None:
-        told = check.blocks.damaged.get(key)
-        return ("block.damaged", told) if told else ("block.missing", "there is no block under its key")
-    if stored[0] != birth:
-        return "block.stale", f"the block there was born at {stored[0]}, the file's at {birth}"
-    told = check.bad_blocks.get(key)
-    return ("block.damaged", told) if told else None

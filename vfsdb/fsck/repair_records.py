@@ -13,9 +13,11 @@ from vfsdb.acl import ACCESS_XATTR, DEFAULT_XATTR
 from vfsdb.database import EngineError
 from vfsdb.errors import VFSError
 from vfsdb.extents import Patched, Run
-from vfsdb.fsck.fields import NODE_KINDS, Examined
+from vfsdb.fsck.builders import NODE_KINDS
+from vfsdb.fsck.fields import Examined
 from vfsdb.fsck.findings import Finding, Stage, of_stage
-from vfsdb.fsck.maps import FileWalk, is_block_size
+from vfsdb.fsck.maprules import is_block_size
+from vfsdb.fsck.maps import FileWalk
 from vfsdb.fsck.mender import Mender
 from vfsdb.fsck.names import entry_at
 from vfsdb.fsck.scan import is_acl, is_attribute_name

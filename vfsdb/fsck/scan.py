@@ -11,8 +11,10 @@ from typing import Final
 
 from vfsdb import acl
 from vfsdb.errors import FormatError
-from vfsdb.fsck.fields import INODES, NODE_KINDS, PAGES, Examined, examine
-from vfsdb.fsck.maps import FileWalk, agrees_with_itself, is_block_size
+from vfsdb.fsck.builders import NODE_KINDS
+from vfsdb.fsck.fields import INODES, PAGES, Examined, examine
+from vfsdb.fsck.maprules import agrees_with_itself, is_block_size
+from vfsdb.fsck.maps import FileWalk
 from vfsdb.fsck.namelists import names_of
 from vfsdb.fsck.state import ATTRIBUTES, INODE, Check, Inodes, sum_of_name
 from vfsdb.fsck.trees import TreeWalk
