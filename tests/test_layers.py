@@ -104,6 +104,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"twins"},
         {"treeclone", "usage"},
         {"core.base"},
+        {"core.answers"},
         {"core.attributes", "core.listing", "core.names", "core.open_files", "core.past", "core.space"},
         {"core.changes", "core.clones"},
         {"core.filesystem"},

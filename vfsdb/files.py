@@ -89,6 +89,17 @@ class Files:
             found = found._replace(st_atime_ns=accessed)
         return found
 
+    def plain_stat(self, ws: WriteSet, ino: int, device: int) -> Stat | None:
+        """`stat` where the inode alone has it: None where something is buffered, or it has no name."""
+        if ino in self._commits.buffers:
+            return None
+        inode = ws.inode(ino)
+        if not inode.nlink:
+            return None
+        found = attributes.stat_of(inode, device, self._superblock.block_size)
+        accessed = self._accessed.get(ino)
+        return found if accessed is None or accessed <= inode.atime_ns else found._replace(st_atime_ns=accessed)
+
     def stats(self, ws: WriteSet, numbers: Iterable[int], device: int, kept: Mapping[int, Stat]) -> list[Stat]:
         """`stat` of each, or what is *kept* of it. Cost: about 1 us each, and reading the inodes."""
         inode_of, changed, accessed = ws.inode, self._commits.buffers, self._accessed
@@ -171,6 +182,13 @@ class Files:
 
     def open(self, ws: Transaction, ino: int, flags: int, caller: Caller) -> int:
         """Open an existing inode; with O_TRUNC *ws* is one that writes."""
+        opened = self.check_open(ws, ino, flags, caller)
+        if flags & os.O_TRUNC:
+            self.resize(ws, ino, 0, caller, None, checked=True)
+        return self.add(opened)
+
+    def check_open(self, ws: WriteSet, ino: int, flags: int, caller: Caller) -> OpenFile:
+        """What a handle would stand for. ELOOP, EISDIR, ENXIO, EACCES, EPERM, ESTALE."""
         inode = self.usable(ws, ino)
         mode = flags & os.O_ACCMODE
         writes = mode != os.O_RDONLY or flags & os.O_TRUNC
@@ -184,9 +202,7 @@ class Files:
         require_access(ws, inode, caller, mask)
         if flags & getattr(os, "O_NOATIME", 0):
             access.require_owner(inode, caller)
-        if flags & os.O_TRUNC:
-            self.resize(ws, ino, 0, caller, None, checked=True)
-        return self.add(OpenFile(ino, flags & ~os.O_TRUNC, caller))
+        return OpenFile(ino, flags & ~os.O_TRUNC, caller)
 
     def release(self, handle: int) -> OpenFile:
         """Close; what was written through the handle is committed, at once unless `commits_at_close` is off."""

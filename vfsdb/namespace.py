@@ -1,6 +1,6 @@
 """Names: what lookup, create, link, unlink and rename do to directories and inodes, in one transaction.
 
-Knows no handles and no buffers: who is still in use is asked (*in_use*), and what an inode holds is given back by
+Knows no handles and no buffers: who is still in use is asked (*keeps*), and what an inode holds is given back by
 *drop*. Sources: POSIX.1-2017 of each call, rename(2), unlink(2), path_resolution(7), Linux fs/namei.c (order of
 checks).
 
@@ -42,13 +42,13 @@ _KIND: Final = 0o170000
 
 
 class Namespace:
-    """The operations on names. *in_use*: whether an inode number is open or looked up; *drop*: frees an inode."""
+    """The operations on names. *keeps*: whether an inode is in use, see `Handles.keeps`; *drop*: frees it."""
 
-    __slots__ = ("_drop", "_in_use", "salt")
+    __slots__ = ("_drop", "_keeps", "salt")
 
-    def __init__(self, salt: bytes, in_use: Callable[[int], bool], drop: Callable[[WriteSet, int], None]) -> None:
+    def __init__(self, salt: bytes, keeps: Callable[[int], bool], drop: Callable[[WriteSet, int], None]) -> None:
         self.salt = salt
-        self._in_use = in_use
+        self._keeps = keeps
         self._drop = drop
 
     def find(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> int:
@@ -229,7 +229,7 @@ class Namespace:
             ws.raises_epoch = ws.raises_epoch or kind in (_DIRECTORY, _SYMLINK)
         ws.events.append(Event(ino))
         is_last = kind == _DIRECTORY or inode.nlink == 1
-        if is_last and not self._in_use(ino):
+        if is_last and not self._keeps(ino):
             links.require(ws, inode, directory.ino, key)
             self._drop(ws, ino)
             return
@@ -244,7 +244,7 @@ class Namespace:
 
     def reap(self, ws: WriteSet, ino: int) -> None:
         """Take away an orphan that nobody uses any more; anything else stays."""
-        if orphans.contains(ws, ino) and not self._in_use(ino):
+        if orphans.contains(ws, ino) and not self._keeps(ino):
             orphans.remove(ws, ino)
             self._drop(ws, ino)
             ws.events.append(Event(ino))

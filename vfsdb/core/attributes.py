@@ -8,7 +8,7 @@ import stat as stat_bits
 from typing import Final
 
 from vfsdb import access, acl, attributes, xattrs
-from vfsdb.core.base import Base
+from vfsdb.core.answers import Answers
 from vfsdb.errors import os_error
 from vfsdb.interface import OWNER, Caller, SetAttr, Stat
 from vfsdb.transaction import Transaction
@@ -17,7 +17,7 @@ _DIRECTORY: Final = stat_bits.S_IFDIR
 _FILE: Final = stat_bits.S_IFREG
 
 
-class Attributes(Base):
+class Attributes(Answers):
     """Attributes, ordinary and extended."""
 
     def getattr(self, ino: int, handle: int | None = None, caller: Caller = OWNER) -> Stat:

@@ -41,8 +41,7 @@ class Base(FileSystem):
         self.caches = Caches(committed.lock)
         self.commits = Commits(committed, durable=durable, after=self._changed)
         self.files = Files(self.commits, self.caches, self.superblock, atime)
-        self._namespace = Namespace(self.superblock.salt, self.files.handles.in_use, self.files.drop)
-        self._unused: list[int] = []  # orphans that may be reaped
+        self._namespace = Namespace(self.superblock.salt, self.files.handles.keeps, self.files.drop)
         self._closed = False
         self._background_error: OSError | None = None
         self.commits.on_unsettled = self._unsettled
@@ -59,6 +58,8 @@ class Base(FileSystem):
         if raises_epoch:
             self._epochs += 1
             self.namespace_epoch = self._epochs
+        if len(self.commits.levels) <= 1:  # else a savepoint was rolled back, and the transaction goes on
+            self.files.handles.settled()
 
     def _unsettled(self) -> None:
         """A transaction changed what a path means, for its own thread alone: until its end nobody keeps any."""
@@ -85,32 +86,15 @@ class Base(FileSystem):
     def _stat(self, ws: Transaction, ino: int) -> Stat:
         return self.files.stat(ws, ino, self.device)
 
-    def _answer(self, ino: int) -> Stat:
-        """Attributes of *ino*, from the cache where they are there."""
-        own = self.commits.own()
-        if own is not None:
-            require_inodes((ino,))
-            return self._stat(own, ino)
-        found = self.caches.stats.get(ino)
-        if found is None:
-            clock = self.caches.clock
-            found = self._read(lambda ws: self._stat(ws, ino), ino)
-            self.caches.keep_stat(clock, found)
-        return found
-
     def _remembered(self, ino: int, remember: bool) -> None:
         if remember:
             self.files.handles.remember(ino)
             self.commits.remembered(ino)
 
     def _release(self, handle: int) -> None:
-        with self.commits.held():
-            opened = self.files.release(handle)
-            if self.read_only or self.commits.closed or self.files.handles.in_use(opened.ino):
-                return
-            self._unused.append(opened.ino)
-            if not self.commits.inside:
-                self._reap()
+        self.files.release(handle)
+        if self.files.handles.unused:
+            self._reap_if_free()
 
     def syncfs(self) -> None:
         if self.read_only:
@@ -142,25 +126,38 @@ class Base(FileSystem):
             finally:
                 self.commits.lock.release()
 
+    def _reap_if_free(self) -> None:
+        """Take away what nobody uses any more; later, where the lock is somebody's."""
+        commits = self.commits
+        if not commits.lock.acquire(blocking=False):
+            return
+        commits.lock.release()
+        with commits.held():
+            if not (commits.inside or commits.closed or self.read_only):
+                self._reap()
+
     def _reap(self) -> None:
         """Take away what nobody uses any more; outside a caller's transaction, under the lock."""
-        unused = self._unused[:]
-        if self._read(lambda ws: any(orphans.contains(ws, ino) for ino in unused)):
+        handles = self.files.handles
+        unused = handles.unused[:]
+        self._take_away(unused)
+        handles.taken_away(len(unused))
+
+    def _take_away(self, numbers: Sequence[int]) -> None:
+        if self._read(lambda ws: any(orphans.contains(ws, ino) for ino in numbers)):
 
             def operation(ws: Transaction) -> None:
-                for ino in unused:
+                for ino in numbers:
                     self._namespace.reap(ws, ino)
 
             self._change(operation, frees=True)
-        del self._unused[: len(unused)]
 
     def _reap_all(self) -> None:
-        self._unused = self._read(lambda ws: orphans.numbers(ws))
-        while self._unused:
-            rest = self._unused[REAP_AT:]
-            del self._unused[REAP_AT:]
-            self._reap()
-            self._unused += rest
+        known = len(self.files.handles.unused)
+        numbers = self._read(orphans.numbers)
+        for start in range(0, len(numbers), REAP_AT):
+            self._take_away(numbers[start : start + REAP_AT])
+        self.files.handles.taken_away(known)
 
 
 def require_inodes(numbers: Sequence[int]) -> None:

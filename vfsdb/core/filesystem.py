@@ -97,6 +97,8 @@ class InodeFileSystem(Names, Attributes, OpenFiles, Listing, SpaceKeeping, Clone
 
     def flush_behind(self) -> None:
         """Commit what is buffered, unless somebody is at it; for the maintenance thread."""
+        if self.files.handles.unused:
+            self._behind(self._reap_if_free)
         if self.commits.waiting:
             self._behind(self.commits.flush_if_free)
 
@@ -133,6 +135,7 @@ class InodeFileSystem(Names, Attributes, OpenFiles, Listing, SpaceKeeping, Clone
         """In a forked child, without the threads that had locks: a writer is the parent's (EBADF), a reader goes on."""
         self._closed = not self.read_only
         self.files.locks = LockTable()
+        self.files.handles.abandon()
         self.commits.abandon()
         self.committed.abandon()
         self.caches.abandon(self.committed.lock)

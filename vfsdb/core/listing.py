@@ -8,28 +8,28 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from vfsdb import access, directories
-from vfsdb.core.base import Base
+from vfsdb.core.answers import Answers
 from vfsdb.handles import OpenFile
 from vfsdb.interface import DOT_OFFSET, DOTDOT_OFFSET, OWNER, Caller, DirEntry, Stat
 from vfsdb.namespace import require_access, require_directory
+from vfsdb.state import Moment
 from vfsdb.transaction import Transaction
 
 T = TypeVar("T")
 _DIRECTORY: Final = stat_bits.S_IFDIR
 
 
-class Listing(Base):
+class Listing(Answers):
     """What directories list."""
 
     def opendir(self, ino: int, caller: Caller = OWNER) -> int:
-        def operation(ws: Transaction) -> int:
+        def check(ws: Transaction) -> OpenFile:
             directory = ws.inode(ino)
             require_directory(directory, b"")
             require_access(ws, directory, caller, access.READ)
-            return self.files.add(OpenFile(ino, os.O_RDONLY, caller, directory=True))
+            return OpenFile(ino, os.O_RDONLY, caller, directory=True)
 
-        with self.commits.lock:
-            return self._read(operation, ino)
+        return self._open(ino, check)
 
     def readdir(self, handle: int, offset: int = 0, count: int = 1024) -> list[DirEntry]:
         opened = self.files.directory(handle)
@@ -55,16 +55,36 @@ class Listing(Base):
 
         def operation(ws: Transaction) -> list[tuple[DirEntry, Stat]]:
             entries = self._entries(ws, opened.ino, offset, count)
-            found = [(entry, self._stat(ws, entry.ino)) for entry in entries]
-            for entry in entries if remember else ():
-                if entry.name not in (b".", b".."):
-                    self.files.handles.remember(entry.ino)
+            kept = self.caches.stats if self.commits.own() is None else {}
+            stats = self.files.stats(ws, [entry.ino for entry in entries], self.device, kept)
+            return list(zip(entries, stats, strict=True))
+
+        since = self.committed.state.shown
+        found = self._read(operation)
+        if not remember or (self.commits.own() is None and self._claims_all(found, since)):
+            return found
+        with self.commits.lock:
+            found = self._read(operation)
+            for ino in _numbers(found):
+                self.files.handles.remember(ino)
             return found
 
-        if not remember:
-            return self._read(operation)
-        with self.commits.lock:
-            return self._read(operation)
+    def _claims_all(self, found: Sequence[tuple[DirEntry, Stat]], since: Moment) -> bool:
+        """Count a lookup of each; False, and nothing, where one is not there any more."""
+        numbers = _numbers(found)
+        handles = self.files.handles
+        if not handles.claim_all(numbers):
+            return False
+        there = False
+        try:
+            there = self.committed.state.shown is since or all(
+                self._is_there(entry.ino, stat.st_gen, since) for entry, stat in found
+            )
+        finally:
+            if not there:
+                for ino in numbers:
+                    handles.forget(ino, 1)
+        return there
 
     def releasedir(self, handle: int) -> None:
         self.files.directory(handle)
@@ -131,3 +151,8 @@ class Listing(Base):
         if plain:
             caches.keep_listing_plus(clock, ino, found)
         return found
+
+
+def _numbers(found: Sequence[tuple[DirEntry, Stat]]) -> list[int]:
+    """The inodes that a listing counts as looked up."""
+    return [entry.ino for entry, _ in found if entry.name not in (b".", b"..")]

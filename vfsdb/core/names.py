@@ -7,7 +7,8 @@ import stat as stat_bits
 from typing import Final
 
 from vfsdb import links
-from vfsdb.core.base import REAP_AT, Base
+from vfsdb.core.answers import Answers
+from vfsdb.core.base import REAP_AT
 from vfsdb.errors import os_error
 from vfsdb.interface import OWNER, Caller, Stat
 from vfsdb.transaction import Transaction
@@ -19,48 +20,47 @@ _NODES: Final = (*_DEVICES, stat_bits.S_IFIFO, stat_bits.S_IFSOCK, _FILE)
 _DEVICE_MAX: Final = (1 << 63) - 1
 
 
-class Names(Base):
+class Names(Answers):
     """Names: looked up, made, linked, moved, taken away."""
 
     def lookup(self, parent: int, name: bytes, caller: Caller = OWNER, remember: bool = False) -> Stat:
-        if remember:  # under the lock: else the inode could go between finding and counting it
-            with self.commits.lock:
-                # "." of any inode: how a kernel finds again what a file handle names.
-                ino = parent if name == b"." and caller.checked else self._find(parent, name, caller)
-                found = self._answer(ino)
-                self.files.handles.remember(ino)
-                return found
-        if (self.commits.levels and self.commits.own() is not None) or not (caller.privileged or caller.checked):
-            return self._answer(self._find(parent, name, caller))
-        caches = self.caches
-        known = caches.names.get((parent, name))
-        if known is None:
-            return self._found(parent, name, caller)
-        return caches.stats.get(known) or self._answer(known)
+        commits = self.commits
+        if (commits.levels and commits.own() is not None) or not (caller.privileged or caller.checked):
+            return self._looked_up(parent, name, caller, remember)
+        since, caches, key = self.committed.state.shown, self.caches, (parent, name)
+        known = caches.names.get(key)
+        found = None if known is None else caches.stats.get(known)
+        if found is None or caches.names.get(key) != known:  # in between its number may have become another's
+            if (
+                remember and name == b"." and caller.checked
+            ):  # of any inode: how a kernel finds what a file handle names
+                found = self._answer(parent)
+            else:
+                found = self._found(parent, name, caller)
+        if not remember or self._claims(found, since):
+            return found
+        return self._looked_up(parent, name, caller, remember)
 
-    def _find(self, parent: int, name: bytes, caller: Caller) -> int:
-        return self._read(lambda ws: self._namespace.find(ws, parent, name, caller), parent)
+    def _looked_up(self, parent: int, name: bytes, caller: Caller, remember: bool) -> Stat:
+        """`lookup` for somebody who may not see everything, or who sees more than others."""
 
-    def _found(self, parent: int, name: bytes, caller: Caller) -> Stat:
-        """`lookup` of a name that is not in the cache, and from now on is."""
-        clock = self.caches.clock
+        def found() -> Stat:
+            if remember and name == b"." and caller.checked:
+                return self._answer(parent)
+            return self._read(lambda ws: self._stat(ws, self._namespace.find(ws, parent, name, caller)), parent)
 
-        def operation(ws: Transaction) -> Stat:
-            return self._stat(ws, self._namespace.find(ws, parent, name, caller))
-
-        found = self._read(operation, parent)
-        self.caches.keep_stat(clock, found)
-        if name not in (b".", b".."):
-            self.caches.keep_name(clock, parent, name, found.st_ino)
-        return found
+        if not remember:
+            return found()
+        with self.commits.lock:  # else the inode could go between finding and counting it
+            stat = found()
+            self.files.handles.remember(stat.st_ino)
+            return stat
 
     def forget(self, ino: int, count: int = 1) -> None:
-        with self.commits.held():
-            if self.files.handles.forget(ino, count) and not self.read_only and not self.files.handles.in_use(ino):
-                self._unused.append(ino)
-                self.caches.drop_stat(ino)
-                if len(self._unused) >= REAP_AT and not self.commits.inside:
-                    self._reap()
+        handles = self.files.handles
+        handles.forget(ino, count)
+        if len(handles.unused) >= REAP_AT:
+            self._reap_if_free()
 
     def readlink(self, ino: int, caller: Caller = OWNER) -> bytes:
         def operation(ws: Transaction) -> bytes:

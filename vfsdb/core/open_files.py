@@ -8,7 +8,8 @@ import stat as stat_bits
 from typing import Final
 
 from vfsdb import access, attributes, orphans
-from vfsdb.core.base import Base, require_inodes
+from vfsdb.core.answers import Answers
+from vfsdb.core.base import require_inodes
 from vfsdb.errors import os_error
 from vfsdb.files import checked_flags
 from vfsdb.handles import OpenFile
@@ -20,14 +21,13 @@ from vfsdb.transaction import Transaction
 _FILE: Final = stat_bits.S_IFREG
 
 
-class OpenFiles(Base):
+class OpenFiles(Answers):
     """Open files, and advisory locks on them."""
 
     def open(self, ino: int, flags: int, caller: Caller = OWNER) -> int:
         checked_flags(flags, self.read_only)
         if not flags & os.O_TRUNC:
-            with self.commits.lock:  # else the inode could go before the handle holds it
-                return self._read(lambda ws: self.files.open(ws, ino, flags, caller), ino)
+            return self._open(ino, lambda ws: self.files.check_open(ws, ino, flags, caller))
         return self._change(lambda ws: self.files.open(ws, ino, flags, caller), ino)
 
     def create(
@@ -75,6 +75,7 @@ class OpenFiles(Base):
             made.nlink = 0
             self.files.prepare(made, 0)
             orphans.add(ws, made.ino)
+            self.files.handles.nameless(made.ino)
             handle = self.files.add(OpenFile(made.ino, flags, caller, linkable=not flags & os.O_EXCL))
             self._remembered(made.ino, remember)
             return self._stat(ws, made.ino), handle
@@ -95,7 +96,8 @@ class OpenFiles(Base):
 
     def flush(self, handle: int, lock_owner: int = 0) -> None:
         opened = self.files.handles.get(handle)
-        self.files.locks.release_owner(opened.ino, lock_owner)
+        if self.files.locks:
+            self.files.locks.release_owner(opened.ino, lock_owner)
 
     def release(self, handle: int) -> None:
         if self.files.handles.get(handle).directory:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from vfsdb.committed import Committed
-from vfsdb.core.base import Base, require_inodes
+from vfsdb.core.answers import Answers
+from vfsdb.core.base import require_inodes
 from vfsdb.database import Retention
 from vfsdb.errors import os_error
 from vfsdb.interface import Difference, Revision, Snapshot, When
@@ -17,7 +18,7 @@ from vfsdb.past.moments import checked_name, historic, open_moment
 from vfsdb.past.revisions import last_seen, revisions
 
 
-class Past(Base):
+class Past(Answers):
     """Earlier states: snapshots, retention, differences, revisions."""
 
     @property
