@@ -118,7 +118,7 @@ def test_a_write_gives_a_file_of_the_future_the_time_of_now() -> None:
 
 
 def test_an_append_that_a_full_disk_refuses_did_not_happen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfsdb.files.BUFFERED_BYTES_MAX", 1 << 16)
+    monkeypatch.setattr("vfsdb.files_writing.BUFFERED_BYTES_MAX", 1 << 16)
     fs = in_memory()
     ino, _ = new_file(fs)
     handle = fs.open(ino, os.O_WRONLY | os.O_APPEND)

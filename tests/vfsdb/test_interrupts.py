@@ -32,7 +32,11 @@ MODULES = (
     "gathered",
     "state",
     "transaction",
+    "accesstimes",
     "files",
+    "files_base",
+    "files_reading",
+    "files_writing",
     "collecting",
     "handles",
 )

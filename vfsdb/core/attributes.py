@@ -33,7 +33,7 @@ class Attributes(Answers):
             if changes != SetAttr(size=changes.size):
                 self.files.settle(ws, target)
                 attributes.set_attributes(ws, target, changes, caller)
-                self.files.forget_access(target, changes)
+                self.files.access_times.forget(target, changes)
             return self._stat(ws, target)
 
         return self._change(operation, target, frees=changes.size is not None)

@@ -180,7 +180,7 @@ class InodeFileSystem(Names, Attributes, OpenFiles, Listing, SpaceKeeping, Clone
 
     def _store_access_times(self) -> None:
         try:
-            self.files.store_access_times()
+            self.files.access_times.store()
         except OSError as error:
             if not is_full(error):
                 raise  # else they are older than they might be, as after a crash

@@ -70,7 +70,7 @@ class Names(Answers):
             return inode.target
 
         target = self._read(operation, ino)
-        self.files.accessed(ino)
+        self.files.access_times.note(ino)
         return target
 
     def mknod(
