@@ -87,8 +87,8 @@ class Writer(LogSession):
         return bytes(value)
 
     def _checked_part(self, value: object, key: object) -> bytes:
-        """As `checked_value`, but a large part of a bytes object stays what it is: nobody can change that meanwhile."""
-        if type(value) is memoryview and type(value.obj) is bytes and value.format == "B" and value.contiguous:
+        """As `checked_value`, but a large read-only memoryview stays what it is: see `OurDB.commit`."""
+        if type(value) is memoryview and value.readonly and value.format == "B" and value.contiguous:
             if JOIN_VALUE_MAX < value.nbytes <= self._value_bytes_max:
                 return value  # type: ignore[return-value]  # checksums and writes take it as they take bytes
         return self.checked_value(value, key)

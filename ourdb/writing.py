@@ -92,6 +92,8 @@ class Writing(Reading, MutableMapping[int, bytes]):
         Parameters
         ----------
         puts : Mapping[int, bytes]
+            A large value may be a read-only memoryview, which is written from where it is: nobody may change what is
+            behind it before the call returns.
         deletes : Iterable[int]
         expect, tag, freeing
             As of `batch`.

@@ -2,8 +2,8 @@
 
 Parts of dirty data are kept per block of the file, so that a write finds its place by one dictionary look-up and
 a flush finds whole blocks as they are. In a block parts ascend, and neither overlap nor touch. A part that is a
-``bytearray`` belongs to this buffer and is changed in place; any other is shared, with the caller's ``bytes`` or
-with a copy of the buffer, and is copied before it changes. No I/O, no locks.
+``bytearray`` belongs to this buffer and is changed in place; any other is shared, with the caller's ``bytes``, with
+spare memory or with a copy of the buffer, and is copied before it changes. No I/O, no locks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 from vfsdb.errors import os_error
 from vfsdb.interface import FILE_BYTES_MAX
+from vfsdb.spare import SpareBlocks
 
 PART_BYTES: Final = 200  # what a part costs beside its data
 COPIED_BYTES_MAX: Final = 1024  # shorter data is copied: it is likely to grow, and must not hold a larger object
@@ -87,7 +88,7 @@ class _Block:
 
 
 class Buffer:
-    """Dirty data of a file of *size* stored bytes.
+    """Dirty data of a file of *size* stored bytes. Whole blocks of it lie in memory of *spare*, where there is any.
 
     Attributes
     ----------
@@ -104,9 +105,11 @@ class Buffer:
     __slots__ = (
         "_blocks",
         "_end",
+        "_lent",
         "_limit",
         "_order",
         "_shift",
+        "_spare",
         "_stored",
         "_tail",
         "block_size",
@@ -116,8 +119,10 @@ class Buffer:
         "size",
     )
 
-    def __init__(self, size: int, block_size: int) -> None:
+    def __init__(self, size: int, block_size: int, spare: SpareBlocks | None = None) -> None:
         self.size = size
+        self._spare = spare
+        self._lent: list[bytearray] = []
         self.cut = FILE_BYTES_MAX
         self.kept = size
         self.held_bytes = 0
@@ -158,22 +163,39 @@ class Buffer:
             raise os_error(errno.EFBIG, reason=f"a file ends at {FILE_BYTES_MAX} bytes, {end} were asked for")
         if offset == end:
             return
-        if type(data) is not bytes:
-            data = bytes(data)
         block_size = self.block_size
         index = offset >> self._shift
         start = offset - (index << self._shift)
+        is_kept = type(data) is bytes
         if start + len(data) <= block_size:
-            self._put(index, start, data)
+            self._put(index, start, data if is_kept else self._copied(data))
             return
         view = memoryview(data)
         done = 0
         while done < len(view):
             piece = view[done : done + block_size - start]
-            self._put(index, start, piece)
+            self._put(index, start, piece if is_kept else self._copied(piece))
             done += len(piece)
             index += 1
             start = 0
+
+    def _copied(self, data: Part) -> Part:
+        """*data*, which its owner may change, in memory that nobody changes."""
+        size = len(data)
+        if size == self.block_size and self._spare is not None and (block := self._spare.take(size)) is not None:
+            self._lent.append(block)
+            block[:] = data
+            return memoryview(block).toreadonly()
+        return bytes(data)
+
+    def give_back(self) -> None:
+        """Nobody needs this buffer any more, nor what it has."""
+        self._blocks = {}  # who still reads the old ones keeps their memory from being used again
+        self._order = None
+        self._end = -1
+        if self._spare is not None:
+            while self._lent:
+                self._spare.give(self._lent.pop())
 
     def _put(self, index: int, start: int, data: Part) -> None:
         """Put *data* into one block, and get ready for a write that goes on behind it."""

@@ -14,12 +14,13 @@ from vfsdb.database import Block
 from vfsdb.errors import CorruptionError, os_error
 from vfsdb.extents import RUN, RUN_BYTES, Entry, Patched, Run
 from vfsdb.records import Inode
+from vfsdb.spare import SpareBlocks
 from vfsdb.writeset import BlockRun, WriteSet
 
 
-def new_buffer(inode: Inode) -> Buffer:
+def new_buffer(inode: Inode, spare: SpareBlocks | None = None) -> Buffer:
     """An empty buffer over the stored state of *inode*."""
-    return Buffer(inode.size, inode.block_size)
+    return Buffer(inode.size, inode.block_size, spare)
 
 
 def read(write_set: WriteSet, inode: Inode, buffer: Buffer | None, size: int, offset: int) -> bytes:

@@ -25,6 +25,7 @@ from vfsdb.interface import Event
 from vfsdb.levels import Level, Written, broken_off
 from vfsdb.observers import Observers
 from vfsdb.room import Room
+from vfsdb.spare import SpareBlocks
 from vfsdb.transaction import Transaction
 from vfsdb.writeset import NeedsSavepoint, WriteSet
 
@@ -45,6 +46,7 @@ class Writing:
         self.lock = threading.RLock()
         self.buffers: dict[int, Written] = {}
         self.buffered_bytes = 0
+        self.spare = SpareBlocks()
         self.on_roll_back: Callable[[list[int], list[int]], None] = lambda handles, remembered: None
         self.on_unsettled: Callable[[], None] = lambda: None  # what paths mean depends on whose transaction this is
         self.on_change: Callable[[], None] = lambda: None  # something is now to be flushed or synced
@@ -283,15 +285,17 @@ class Writing:
         if written is not None:
             self.buffered_bytes -= written.buffer.held_bytes  # one step with what follows: no interrupt between them
             del self.buffers[ino]
+            written.buffer.give_back()
             if not self.buffers:
                 self.buffered_bytes = 0
+                self.spare.settle()
 
     # -- buffers -------------------------------------------------------------------------------------------
 
     def add_buffer(self, ino: int) -> Written:
         """An empty buffer for *ino*; the lock is held."""
         inode = self.read(lambda ws: ws.inode(ino))
-        written = self.buffers[ino] = Written(content.new_buffer(inode))
+        written = self.buffers[ino] = Written(content.new_buffer(inode, self.spare))
         self.on_change()
         return written
 
