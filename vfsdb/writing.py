@@ -268,7 +268,11 @@ class Writing:
         for ino in self.buffers if with_buffers else ():
             if ino not in level.settled and transaction.exists(ino):
                 self._flush_one(transaction, ino)
-        return [ino for ino in self.buffers if with_buffers or ino in level.settled or not transaction.exists(ino)]
+        if with_buffers:
+            return list(self.buffers)
+        # Among what it changed alone: an operation that is gathered may leave the buffers of very many files.
+        changed = self.buffers.keys() & transaction.mine.keys()
+        return [ino for ino in changed if ino in level.settled or not transaction.exists(ino)]
 
     def _flush_one(self, transaction: Transaction, ino: int) -> None:
         written = self.buffers[ino]

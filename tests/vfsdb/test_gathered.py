@@ -20,6 +20,7 @@ from vfsdb.mkfs import make_filesystem
 from vfsdb.posix import VFS
 from vfsdb.records import SUPERBLOCK_KEY
 from vfsdb.stores.ourdb_store import open_stores
+from vfsdb.transaction import Transaction
 
 STORED_BYTES_MAX = 200 << 10  # what a store has aside for a full disk
 
@@ -220,3 +221,29 @@ def test_a_transaction_is_whole_among_what_is_gathered(fs: InodeFileSystem) -> N
         assert names(left) in ({b"first"}, {b"first", b"one", b"two"}, {b"first", b"one", b"two", b"three"})
         assert stored(left) >= before
     vfs.close()
+
+
+def test_an_operation_looks_at_no_file_that_others_left_unflushed(
+    fs: InodeFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handles = []
+    for number in range(100):
+        handles.append(fs.create(ROOT, b"%d" % number, 0o644, os.O_RDWR)[1])
+        fs.write(handles[-1], b"unflushed", 0)
+    asked: list[int] = []
+    exists = Transaction.exists
+
+    def counted(transaction: Transaction, ino: int) -> bool:
+        asked.append(ino)
+        return exists(transaction, ino)
+
+    monkeypatch.setattr(Transaction, "exists", counted)
+    fs.mkdir(ROOT, b"d")
+    assert len(asked) < 5
+    fs.release(handles[0])
+    fs.unlink(ROOT, b"0")
+    monkeypatch.undo()
+    assert len(fs.commits.buffers) == 99  # what was buffered of a file that is gone went with it
+    fs.syncfs()
+    assert fs.read(handles[1], 100, 0) == b"unflushed"
+    fs.close()
