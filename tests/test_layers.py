@@ -59,15 +59,10 @@ LAYERS: dict[str, list[set[str]]] = {
         {"conversation"},
         {"service"},
         {"access"},
-<<<<<<< HEAD
         {"codecs.packing", "writeset"},
         {"codecs.fixed", "codecs.pages", "codecs.xattrs"},
         {"codecs.inodes"},
-        {"codecs.__init__"},
-=======
-        {"codecs", "writeset"},
-        {"spare"},
->>>>>>> 74a3e5a (Streams buffer whole blocks in memory that is used again; large read-only memoryviews go into a commit as they are)
+        {"codecs.__init__", "spare"},
         {"buffers", "freelist", "layers", "pages", "xattrs"},
         {"copyonwrite"},
         {"pagebalance"},
