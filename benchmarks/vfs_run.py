@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import vfs_changes, vfs_fsck, vfs_past, vfs_peers, vfs_sharing, vfs_special
+from benchmarks import vfs_changes, vfs_fsck, vfs_gathered, vfs_past, vfs_peers, vfs_sharing, vfs_special
 from benchmarks.report import figure_table, table
 from benchmarks.run import machine
 from benchmarks.vfs_workloads import QUICK, WORKLOADS, Case, Scale, Workload, run_rounds
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.table:
         document["rows"] = _table(options, chosen)
     if options.special:
-        parts = (*vfs_special.PARTS, *vfs_sharing.PARTS, *vfs_past.PARTS, *vfs_changes.PARTS, *vfs_fsck.PARTS)
+        modules = (vfs_special, vfs_gathered, vfs_sharing, vfs_past, vfs_changes, vfs_fsck)
+        parts = [part for module in modules for part in module.PARTS]
         figures = vfs_special.measure(options.directory, parts, quick=options.quick, seed=options.seed, tell=_tell)
         _tell("")
         print("", *figure_table(figures), sep="\n")

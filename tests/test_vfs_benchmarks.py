@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import vfs_changes, vfs_fsck, vfs_past, vfs_sharing, vfs_special
+from benchmarks import vfs_changes, vfs_fsck, vfs_gathered, vfs_past, vfs_sharing, vfs_special
 from benchmarks.vfs_peers import Peer, installed
 from benchmarks.vfs_workloads import WORKLOADS, Case, Scale, run_rounds
 
@@ -40,7 +40,7 @@ def test_every_workload_runs_and_leaves_what_it_wrote(kind: type[Peer], tmp_path
 
 @pytest.mark.parametrize(
     "part",
-    [*vfs_special.PARTS, *vfs_sharing.PARTS, *vfs_past.PARTS, *vfs_changes.PARTS, *vfs_fsck.PARTS],
+    [*vfs_special.PARTS, *vfs_gathered.PARTS, *vfs_sharing.PARTS, *vfs_past.PARTS, *vfs_changes.PARTS, *vfs_fsck.PARTS],
     ids=lambda part: part.__name__.strip("_"),
 )
 def test_every_special_measurement_gives_figures(part: vfs_special.Part, tmp_path: Path) -> None:
