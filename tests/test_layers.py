@@ -76,7 +76,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"directories", "orphans"},
         {"links"},
         {"namespace"},
-        {"attributes"},
+        {"attributes", "renaming"},
         {"stores.kept", "stores.memory_blocks", "stores.ourdb_versions", "stores.view_store", "testing"},
         {"stores.memory_store", "stores.ourdb_space", "stores.ourdb_views"},
         {"stores.ourdb_feed", "stores.ourdb_history"},

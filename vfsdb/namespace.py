@@ -1,8 +1,8 @@
-"""Names: what lookup, create, link, unlink and rename do to directories and inodes, in one transaction.
+"""Names: what lookup, create, link and unlink do to directories and inodes, in one transaction.
 
 Knows no handles and no buffers: who is still in use is asked (*keeps*), and what an inode holds is given back by
-*drop*. Sources: POSIX.1-2017 of each call, rename(2), unlink(2), path_resolution(7), Linux fs/namei.c (order of
-checks).
+*drop*. What rename does is in `vfsdb.renaming`. Sources: POSIX.1-2017 of each call, unlink(2), path_resolution(7),
+Linux fs/namei.c (order of checks).
 
 Invariants
 ----------
@@ -15,15 +15,13 @@ from __future__ import annotations
 import errno
 import stat as stat_bits
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from vfsdb import access, acl, directories, links, orphans, xattrs
 from vfsdb.directories import Place
 from vfsdb.errors import os_error
 from vfsdb.interface import (
     NAME_BYTES_MAX,
-    RENAME_EXCHANGE,
-    RENAME_NOREPLACE,
     ROOT,
     Caller,
     Event,
@@ -60,7 +58,7 @@ class Namespace:
 
     def look(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> tuple[Inode, Place]:
         """The directory *parent*, and where *name* is in it or would be; ``.`` and ``..`` too. As `find` otherwise."""
-        directory = self._searched(ws, parent, name, caller)
+        directory = self.searched(ws, parent, name, caller)
         if name == b".":
             return directory, Place(0, parent, _DIRECTORY, 0, 0)
         if name == b"..":
@@ -68,7 +66,7 @@ class Namespace:
         return directory, directories.look(ws, directory, name, self.salt)
 
     @staticmethod
-    def _searched(ws: WriteSet, parent: int, name: bytes, caller: Caller) -> Inode:
+    def searched(ws: WriteSet, parent: int, name: bytes, caller: Caller) -> Inode:
         """The directory *parent*, in which *caller* may look for *name*."""
         directory = ws.inode(parent)
         if directory.mode & _KIND != _DIRECTORY:
@@ -178,7 +176,7 @@ class Namespace:
         links.add(ws, inode, parent, directories.insert(ws, directory, place, name, inode.ino, kind))
         if kind == _DIRECTORY:
             directory.nlink += 1
-        _stamp(ws, directory, name)
+        stamp(ws, directory, name)
 
     # -- removal -------------------------------------------------------------------------------------------
 
@@ -217,10 +215,10 @@ class Namespace:
     def _remove(self, ws: WriteSet, parent: int, place: Place, name: bytes, victim: Inode) -> None:
         directory = ws.edit(parent)
         directories.remove(ws, directory, place)
-        _stamp(ws, directory, name)
-        self._unname(ws, victim, directory, place.key)
+        stamp(ws, directory, name)
+        self.unname(ws, victim, directory, place.key)
 
-    def _unname(self, ws: WriteSet, inode: Inode, directory: Inode, key: int) -> None:
+    def unname(self, ws: WriteSet, inode: Inode, directory: Inode, key: int) -> None:
         """An entry that named *inode* is gone from *directory*, which is being edited."""
         ino, kind = inode.ino, inode.mode & _KIND
         if kind == _DIRECTORY:
@@ -249,151 +247,11 @@ class Namespace:
             self._drop(ws, ino)
             ws.events.append(Event(ino))
 
-    # -- rename --------------------------------------------------------------------------------------------
 
-    def rename(
-        self, ws: WriteSet, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, caller: Caller
-    ) -> None:
-        """renameat2(2)."""
-        if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
-            raise os_error(errno.EINVAL, name, new_name, reason=f"rename flags {flags:#x}")
-        self._check_rename_names(name, new_name, flags)
-        source = self._end(ws, parent, name, caller)
-        if not source.place.ino:
-            raise os_error(errno.ENOENT, name)
-        target = self._end(ws, new_parent, new_name, caller)
-        if flags & RENAME_EXCHANGE and not target.place.ino:
-            raise os_error(errno.ENOENT, new_name)
-        if flags & RENAME_NOREPLACE and target.place.ino:
-            raise os_error(errno.EEXIST, name, new_name)
-        moved = ws.inode(source.place.ino)
-        replaced = ws.inode(target.place.ino) if target.place.ino else None
-        if parent != new_parent:
-            self._check_loop(ws, moved, replaced, source, target, flags)
-        self._check_rename_access(ws, source.directory, target.directory, moved, caller)
-        if replaced is not None:
-            if flags & RENAME_EXCHANGE:
-                self._check_rename_access(ws, target.directory, source.directory, replaced, caller)
-            else:
-                access.require_removal(target.directory, replaced, caller)
-        elif target.directory.nlink == 0:
-            raise os_error(errno.ENOENT, name, new_name, reason="the target's directory was removed")
-        if replaced is None:
-            self._move(ws, source, target)
-        elif replaced.ino != moved.ino:
-            if flags & RENAME_EXCHANGE:
-                self._exchange(ws, source, target)
-            else:
-                self._check_replaceable(moved, replaced, name, new_name)
-                self._move_over(ws, source, target, replaced)
-
-    @staticmethod
-    def _check_rename_names(name: bytes, new_name: bytes, flags: int) -> None:
-        if name in (b".", b".."):
-            raise os_error(errno.EBUSY, name, new_name)
-        if new_name in (b".", b".."):
-            raise os_error(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY, name, new_name)
-
-    def _end(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> _End:
-        directory = self._searched(ws, parent, name, caller)
-        return _End(directory, name, directories.look(ws, directory, checked_name(name), self.salt))
-
-    @staticmethod
-    def _check_loop(ws: WriteSet, moved: Inode, replaced: Inode | None, source: _End, target: _End, flags: int) -> None:
-        if moved.kind == _DIRECTORY and links.is_ancestor(ws, moved.ino, target.directory.ino):
-            reason = "a directory cannot go into its own subtree"
-            raise os_error(errno.EINVAL, source.name, target.name, reason=reason)
-        if (
-            replaced is not None
-            and replaced.kind == _DIRECTORY
-            and links.is_ancestor(ws, replaced.ino, source.directory.ino)
-        ):
-            raise os_error(errno.EINVAL if flags & RENAME_EXCHANGE else errno.ENOTEMPTY, source.name, target.name)
-
-    @staticmethod
-    def _check_rename_access(
-        ws: WriteSet, directory: Inode, new_directory: Inode, moved: Inode, caller: Caller
-    ) -> None:
-        if not caller.privileged:
-            require_access(ws, directory, caller, access.WRITE)
-            require_access(ws, new_directory, caller, access.WRITE)
-            if moved.kind == _DIRECTORY and directory.ino != new_directory.ino:
-                require_access(ws, moved, caller, access.WRITE)  # its ".." changes
-        access.require_removal(directory, moved, caller)
-
-    @staticmethod
-    def _check_replaceable(moved: Inode, replaced: Inode, name: bytes, new_name: bytes) -> None:
-        if moved.kind == _DIRECTORY:
-            if replaced.kind != _DIRECTORY:
-                raise os_error(errno.ENOTDIR, name, new_name)
-            if not directories.is_empty(replaced):
-                raise os_error(errno.ENOTEMPTY, name, new_name)
-        elif replaced.kind == _DIRECTORY:
-            raise os_error(errno.EISDIR, name, new_name)
-
-    @staticmethod
-    def _move(ws: WriteSet, source: _End, target: _End) -> None:
-        """The entry at *source* becomes a new one, *target*."""
-        old = ws.edit(source.directory.ino)
-        new = ws.edit(target.directory.ino)
-        place = source.place
-        key = directories.insert(ws, new, target.place, target.name, place.ino, place.kind)
-        directories.remove(ws, old, directories.place_behind(place, target.place) if old is new else place)
-        _relink(ws, place, (old, place.key), (new, key))
-        _stamp(ws, old, source.name)
-        _stamp(ws, new, target.name)
-
-    def _move_over(self, ws: WriteSet, source: _End, target: _End, replaced: Inode) -> None:
-        """The entry *target*, which named *replaced*, takes over what *source* named."""
-        old = ws.edit(source.directory.ino)
-        new = ws.edit(target.directory.ino)
-        place, key = source.place, target.place.key
-        directories.replace(ws, new, target.place, target.name, place.ino, place.kind)
-        directories.remove(ws, old, place)
-        _relink(ws, place, (old, place.key), (new, key))
-        _stamp(ws, old, source.name)
-        _stamp(ws, new, target.name)
-        self._unname(ws, replaced, new, key)
-
-    @staticmethod
-    def _exchange(ws: WriteSet, one: _End, other: _End) -> None:
-        """Each of two entries leads where the other did."""
-        directory = ws.edit(one.directory.ino)
-        other_directory = ws.edit(other.directory.ino)
-        directories.replace(ws, directory, one.place, one.name, other.place.ino, other.place.kind)
-        directories.replace(ws, other_directory, other.place, other.name, one.place.ino, one.place.kind)
-        _relink(ws, one.place, (directory, one.place.key), (other_directory, other.place.key))
-        _relink(ws, other.place, (other_directory, other.place.key), (directory, one.place.key))
-        _stamp(ws, directory, one.name)
-        _stamp(ws, other_directory, other.name)
-
-
-class _End(NamedTuple):
-    """One end of a rename."""
-
-    directory: Inode
-    name: bytes
-    place: Place
-
-
-def _stamp(ws: WriteSet, directory: Inode, name: bytes) -> None:
+def stamp(ws: WriteSet, directory: Inode, name: bytes) -> None:
     """An entry of *directory*, which is being edited, changed."""
     directory.mtime_ns = directory.ctime_ns = ws.now_ns
     ws.events.append(Event(directory.ino, name))
-
-
-def _relink(ws: WriteSet, place: Place, old: tuple[Inode, int], new: tuple[Inode, int]) -> None:
-    """The inode of *place* was named by *old*, now by *new*: directories that are being edited, and keys in them."""
-    inode = ws.edit(place.ino)
-    links.remove(ws, inode, old[0].ino, old[1])
-    links.add(ws, inode, new[0].ino, new[1])
-    inode.ctime_ns = ws.now_ns
-    if place.kind == _DIRECTORY:
-        old[0].nlink -= 1
-        new[0].nlink += 1
-    if place.kind in (_DIRECTORY, _SYMLINK):
-        ws.raises_epoch = True
-    ws.events.append(Event(place.ino))
 
 
 def require_directory(inode: Inode, name: bytes) -> None:

@@ -12,7 +12,7 @@ import stat as stat_bits
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from vfsdb import directories, links, pages, pagewriter
+from vfsdb import directories, links, pages, pagewriter, renaming
 from vfsdb.committed import Committed
 from vfsdb.errors import os_error
 from vfsdb.interface import RENAME_NOREPLACE, Caller, DirEntry, Event
@@ -88,8 +88,8 @@ class TreeClone:
         self._fill(ws)
         if not self._levels_then:
             temporary = _temporary(self.made)
-            self._namespace.rename(
-                ws, self._parent, temporary, self._parent, self._name, RENAME_NOREPLACE, self._caller
+            renaming.rename(
+                self._namespace, ws, self._parent, temporary, self._parent, self._name, RENAME_NOREPLACE, self._caller
             )
 
     def advance(self) -> None:

@@ -6,7 +6,7 @@ import errno
 import stat as stat_bits
 from typing import Final
 
-from vfsdb import links
+from vfsdb import links, renaming
 from vfsdb.core.answers import Answers
 from vfsdb.core.base import REAP_AT
 from vfsdb.errors import os_error
@@ -131,7 +131,7 @@ class Names(Answers):
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0, caller: Caller = OWNER
     ) -> None:
         def operation(ws: Transaction) -> None:
-            self._namespace.rename(ws, parent, name, new_parent, new_name, flags, caller)
+            renaming.rename(self._namespace, ws, parent, name, new_parent, new_name, flags, caller)
 
         self._change(operation, parent, new_parent)
 
