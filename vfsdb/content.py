@@ -64,24 +64,19 @@ def _read_stored(write_set: WriteSet, inode: Inode, offset: int, stop: int) -> b
     return data
 
 
-def read_into(write_set: WriteSet, inode: Inode, target: memoryview, offset: int) -> int:
-    """`read` of a file without dirty data into *target*, of single bytes; how many. Spares one copy of large reads."""
-    if offset < 0:
-        raise os_error(errno.EINVAL, reason=f"offset {offset}")
-    stop = min(offset + len(target), inode.size)
+def read_parts(write_set: WriteSet, inode: Inode, size: int, offset: int) -> list[Block]:
+    """`read` of a file without dirty data, in parts: whole blocks are not copied."""
+    if offset < 0 or size < 0:
+        raise os_error(errno.EINVAL, reason=f"{size} bytes from offset {offset}")
+    stop = min(offset + size, inode.size)
     if offset >= stop:
-        return 0
+        return []
     if inode.inline is not None:
-        pieces: list[Block] = [inode.inline[offset:stop]]
-    else:
-        pieces = _pieces(write_set, inode, offset, stop)
-    done = 0
-    for piece in pieces:
-        target[done : done + len(piece)] = piece
-        done += len(piece)
-    if done != stop - offset:
+        return [inode.inline[offset:stop]]
+    parts = _pieces(write_set, inode, offset, stop)
+    if sum(map(len, parts)) != stop - offset:
         raise CorruptionError(f"inode {inode.ino}: blocks at offset {offset} have other lengths than its map says")
-    return done
+    return parts
 
 
 def _pieces(write_set: WriteSet, inode: Inode, offset: int, stop: int) -> list[Block]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from vfsdb import access, content, holes
-from vfsdb.database import StaleBlockError
+from vfsdb.database import Block, StaleBlockError
 from vfsdb.errors import os_error
 from vfsdb.files_base import FilesBase, require_file
 from vfsdb.handles import OpenFile
@@ -45,24 +46,21 @@ class FilesReading(FilesBase):
             return data
         return self._read(ino, size, offset, notes_access)
 
-    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
-        """What `FileSystem.read_into` does."""
-        with memoryview(buffer) as view, view.cast("B") as target:
-            opened, commits = self.handles.opened.get(handle), self._commits
-            if opened is not None and len(target) > _SMALL_READ and self._is_plain(opened):
-                reader = commits.committed.reader()
-                try:
-                    inode = reader.inode(opened.ino)
-                    size = content.read_into(reader, inode, target, offset)
-                except StaleBlockError:
-                    pass  # the long way reads again
-                else:
-                    if not opened.flags & _NOATIME:
-                        self.access_times.note(opened.ino, inode)
-                    return size
-            data = self.read(handle, len(target), offset)
-            target[: len(data)] = data
-            return len(data)
+    def read_parts(self, handle: int, size: int, offset: int) -> Sequence[Block]:
+        """What `FileSystem.read_parts` does."""
+        opened, commits = self.handles.opened.get(handle), self._commits
+        if opened is not None and size > _SMALL_READ and self._is_plain(opened):
+            reader = commits.committed.reader()
+            try:
+                inode = reader.inode(opened.ino)
+                parts = content.read_parts(reader, inode, size, offset)
+            except StaleBlockError:
+                pass  # the long way reads again
+            else:
+                if not opened.flags & _NOATIME:
+                    self.access_times.note(opened.ino, inode)
+                return parts
+        return [self.read(handle, size, offset)]
 
     def _is_plain(self, opened: OpenFile) -> bool:
         """Whether what is committed is what this handle reads."""

@@ -403,12 +403,18 @@ class FileSystem:
         """At most *size* bytes from *offset*: fewer only at the end of the file."""
         raise _unsupported("read")
 
+    def read_parts(self, handle: int, size: int, offset: int) -> Sequence[bytes | memoryview]:
+        """`read` in parts, one behind the other, that need no copy. Let go of them before the filesystem is closed."""
+        return [self.read(handle, size, offset)]
+
     def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
-        """`read` into a writable buffer; how many bytes. An implementation may spare a copy by it."""
+        """`read` into a writable buffer; how many bytes."""
+        done = 0
         with memoryview(buffer) as view, view.cast("B") as target:
-            data = self.read(handle, len(target), offset)
-            target[: len(data)] = data
-        return len(data)
+            for part in self.read_parts(handle, len(target), offset):
+                target[done : done + len(part)] = part
+                done += len(part)
+        return done
 
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         """Write all of *data* at *offset* (at the end of the file with O_APPEND); its length."""

@@ -304,6 +304,7 @@ def test_open_file_reads_seeks_and_locks(vfs: vfsdb.VFS, fs: SnapdirFileSystem) 
     assert fs.lseek(handle, 0, os.SEEK_DATA) > 0 and fs.lseek(handle, 0, os.SEEK_HOLE) == 0
     assert fs.read(handle, 10, 1 << 20) == b"end" and fs.tell_end(handle) == (1 << 20) + 3
     assert fs.getattr(find(fs, "/.snapshots/now/sparse").st_ino, handle).st_size == (1 << 20) + 3
+    assert b"".join(fs.read_parts(handle, 1 << 20, (1 << 20) - 1)) == b"\0end"
     buffer = bytearray(3)
     assert fs.read_into(handle, buffer, 1 << 20) == 3 and buffer == b"end"
     fs.setlk(handle, 1, Lock(LockKind.READ))

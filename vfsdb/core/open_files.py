@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat as stat_bits
+from collections.abc import Sequence
 from typing import Final
 
 from vfsdb import access, attributes, orphans
 from vfsdb.core.answers import Answers
 from vfsdb.core.base import require_inodes
+from vfsdb.database import Block
 from vfsdb.errors import os_error
 from vfsdb.files import checked_flags
 from vfsdb.handles import OpenFile
@@ -85,8 +87,8 @@ class OpenFiles(Answers):
     def read(self, handle: int, size: int, offset: int) -> bytes:
         return self.files.read(handle, size, offset)
 
-    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
-        return self.files.read_into(handle, buffer, offset)
+    def read_parts(self, handle: int, size: int, offset: int) -> Sequence[Block]:
+        return self.files.read_parts(handle, size, offset)
 
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         return self.files.write(handle, data, offset)

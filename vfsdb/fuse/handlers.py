@@ -1,6 +1,6 @@
 """One method for each request of the kernel: decode, let `Operations` do it, encode. The one place that knows both.
 
-A handler returns the reply, in one or two parts, or None where the kernel wants none. An OSError becomes the request's
+A handler returns the reply, whole or in parts, or None where the kernel wants none. An OSError becomes the request's
 errno, whatever else is raised EIO (`vfsdb.fuse.session`).
 """
 
@@ -30,10 +30,11 @@ from vfsdb.fuse.operations import CAPABILITY, Operations
 from vfsdb.fuse.requests import Request
 from vfsdb.interface import NOW, Lock, LockKind, SetAttr
 
-Reply = bytes | tuple[bytes, bytes | memoryview] | None
+Reply = bytes | tuple[bytes | memoryview, ...] | None
 Handler = Callable[[Request], Reply]
 
-_KEPT_READ_BYTES: Final = 1 << 16  # longer answers are read into a buffer that is there already
+_SMALL_READ_BYTES: Final = 1 << 16  # longer answers go to the kernel in parts, from where they lie
+_PARTS_MAX: Final = 1000  # of a reply: writev(2) takes 1024
 _COPY_BYTES_MAX: Final = 1 << 30  # the count of a copy travels in 32 bits
 _CAPABILITY: Final = CAPABILITY + b"\0"
 _LOCK_KINDS: Final = {0: LockKind.READ, 1: LockKind.WRITE, 2: LockKind.UNLOCK}  # F_RDLCK, F_WRLCK, F_UNLCK
@@ -292,11 +293,12 @@ class Handlers:
 
     def read(self, request: Request) -> Reply:
         handle, offset, size, _, _, _, _ = fixed(s.READ_IN, request.body)
-        found = self._operations.read(handle, size, offset)
-        length = len(found)
-        if length <= _KEPT_READ_BYTES:
-            return encoding.data(request.unique, found)
-        return encoding.header(request.unique, length), found
+        if size <= _SMALL_READ_BYTES:
+            return encoding.data(request.unique, self._operations.read(handle, size, offset))
+        parts = self._operations.read_parts(handle, size, offset)
+        if len(parts) > _PARTS_MAX:
+            parts = [b"".join(parts)]
+        return encoding.header(request.unique, sum(map(len, parts))), *parts
 
     def write(self, request: Request) -> Reply:
         handle, offset, size, _, _, _, _ = fixed(s.WRITE_IN, request.body)

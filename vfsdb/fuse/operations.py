@@ -56,7 +56,7 @@ class Operations:
         self.getattr = fs.getattr
         self.readlink = fs.readlink
         self.read = fs.read
-        self.read_into = fs.read_into
+        self.read_parts = fs.read_parts
         self.write = fs.write
         self.fsync = fs.fsync
         self.fsyncdir = fs.fsyncdir

@@ -178,7 +178,8 @@ class Session:
     def _special(self, request: Request) -> Reply:
         """What belongs to the conversation, not to the filesystem."""
         if request.opcode == Opcode.INIT:
-            return self._begin(request)
+            self._begin(request)
+            return None
         if request.opcode == Opcode.INTERRUPT:
             self._operations.interrupt(fixed(INTERRUPT_IN, request.body)[0])
             return None
@@ -188,15 +189,17 @@ class Session:
             return encoding.empty(request.unique)
         return encoding.error(request.unique, errno.ENOSYS)
 
-    def _begin(self, request: Request) -> bytes:
+    def _begin(self, request: Request) -> None:
         agreement, reply = negotiate(request.unique, request.body, self._options, self._operations.has_locks)
         if agreement is not None:
             self.agreement = agreement
             encoder = Encoder(self._options.entry_seconds, self._options.attribute_seconds)
             handlers = Handlers(self._operations, encoder, agreement.flags, keep_cache=self._options.keep_cache)
             self._handlers = handlers.table()
+        # First the reply: with it the kernel sets what whoever waits for `ready` sets otherwise, as its readahead.
+        send(self._descriptor, (reply,))
+        if agreement is not None:
             self.ready.set()
-        return reply
 
 
 def opcode_name(opcode: int) -> str:

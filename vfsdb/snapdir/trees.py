@@ -6,7 +6,7 @@ A call goes to the view of the inode's snapshot, under its number there; what co
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count as counter
 from typing import TypeVar
 
@@ -132,8 +132,8 @@ class SnapshotTrees(FileSystem):
     def read(self, handle: int, size: int, offset: int) -> bytes:
         return self._by(handle, lambda fs, inner: fs.read(inner, size, offset))
 
-    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
-        return self._by(handle, lambda fs, inner: fs.read_into(inner, buffer, offset))
+    def read_parts(self, handle: int, size: int, offset: int) -> Sequence[bytes | memoryview]:
+        return self._by(handle, lambda fs, inner: fs.read_parts(inner, size, offset))
 
     def tell_end(self, handle: int) -> int:
         return self._by(handle, lambda fs, inner: fs.tell_end(inner))

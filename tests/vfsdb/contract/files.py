@@ -160,6 +160,26 @@ class TestReadWrite(Contract):
             assert self.fs.read(handle, 5, 1 << 40) == b""
             assert self.fs.read(handle, 0, 0) == b""
 
+    def test_parts_of_a_read_are_the_read(self) -> None:
+        data = b"".join(b"%07d," % number for number in range(100_000))
+        for name, content in ((b"small", b"inline"), (b"large", data)):
+            ino = self.file(name, data=content)
+            with self.opened(ino, os.O_RDWR) as handle:
+                self.fs.fsync(handle)
+                end = len(content)
+                for offset in (0, 1, 4096, 131072, 262143, end - 1, end, end + 1):
+                    for size in (0, 1, 70_000, 131072, 1 << 20):
+                        expected = self.fs.read(handle, size, offset)
+                        assert b"".join(self.fs.read_parts(handle, size, offset)) == expected
+                self.fs.write(handle, b"patch", end // 2)
+                self.fs.setattr(ino, SetAttr(size=end + 200_000), handle)
+                changed = bytearray(content)
+                changed[end // 2 : end // 2 + 5] = b"patch"
+                changed = changed.ljust(end + 200_000, b"\0")
+                for _ in range(2):
+                    assert b"".join(self.fs.read_parts(handle, 1 << 21, 0)) == bytes(changed)
+                    self.fs.fsync(handle)
+
     def test_negative_offsets_and_sizes_are_einval(self) -> None:
         ino = self.file(data=b"data")
         with self.opened(ino) as handle:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 import pytest
 
 import vfsdb
-from vfsdb.fuse.device import HEADER_ROOM
+from vfsdb.fuse import session as session_module
+from vfsdb.fuse.device import HEADER_ROOM, send
 from vfsdb.fuse.opcodes import Init, Opcode
 from vfsdb.fuse.operations import Operations
 from vfsdb.fuse.options import MountOptions
+from vfsdb.fuse.requests import Request
 from vfsdb.fuse.session import Session
 from vfsdb.fuse.structures import IN_HEADER, INIT_IN, OUT_HEADER
 
@@ -38,6 +40,10 @@ class Kernel:
         self._unique = 0
         flags = int(Init.INIT_EXT | Init.SETXATTR_EXT)
         self.ask(Opcode.INIT, INIT_IN.pack(7, 45, 131072, flags, 0))
+
+    @property
+    def ready(self) -> bool:
+        return self._session.ready.wait(60)
 
     def send(self, opcode: int, body: bytes, node: int = 1, length: int | None = None, extensions: int = 0) -> int:
         self._unique += 2
@@ -125,3 +131,20 @@ def test_random_requests_never_end_the_session(kernel: Kernel, seed: int) -> Non
 
 def test_buffer_holds_the_largest_write() -> None:
     assert IN_HEADER.size + 40 <= HEADER_ROOM and OPTIONS.write_bytes_max == 1 << 20
+
+
+def test_whoever_waits_for_a_mount_waits_for_what_the_kernel_makes_of_the_reply(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    was_ready: list[bool] = []
+    begun = Session._begin
+
+    def begin(session: Session, request: Request) -> None:
+        monkeypatch.setattr(session_module, "send", lambda *_: was_ready.append(session.ready.is_set()) or send(*_))
+        begun(session, request)
+
+    monkeypatch.setattr(Session, "_begin", begin)
+    kernel = Kernel()
+    assert was_ready == [False]
+    assert kernel.ready
+    kernel.end()
