@@ -51,7 +51,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "vfsdb": [
         {"errors", "garbage"},
-        {"database", "feed.__init__", "past.__init__", "records", "stores.__init__"},
+        {"database", "feed.__init__", "past.__init__", "records", "stores.__init__", "values"},
         {"feed.changes"},
         {"interface"},
         {"acl", "locks", "paths", "wire"},
