@@ -12,8 +12,9 @@ import vfsdb
 from vfsdb.cli_context import Context, UsageError, filesystem_of
 from vfsdb.cli_moments import opened_at
 from vfsdb.cli_output import ExitCode, Output, abandon_stdout, prepare_streams
-from vfsdb.cli_parser import Parser, build
+from vfsdb.cli_parser import build
 from vfsdb.cli_shell import run_shell
+from vfsdb.cli_verbs import Parser
 from vfsdb.database import EngineError
 
 
