@@ -87,6 +87,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"stores.ourdb_backup"},
         {"gathered", "mkfs", "opening", "state"},
         {"transaction"},
+        {"reader"},
         {"committed"},
         {"adopting", "collecting"},
         {"room"},

@@ -23,10 +23,11 @@ from vfsdb.database import CommitUnknown, Conflict, EngineError, MetadataView, S
 from vfsdb.errors import CorruptionError, VFSError, is_full
 from vfsdb.gathered import Gathered
 from vfsdb.opening import read_counters, read_superblock
+from vfsdb.reader import Reader
 from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
 from vfsdb.state import ABSENT, CACHE_BYTES, Moment, State
 from vfsdb.stores.view_store import ViewStore
-from vfsdb.transaction import Reader, Transaction
+from vfsdb.transaction import Transaction
 from vfsdb.writeset import BlockRun
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from typing import Any
 
 from vfsdb import directories, extents, links
 from vfsdb.codecs import record_type
+from vfsdb.reader import Reader
 from vfsdb.records import DIRECTORY, DIRECTORY_PAGE, FILE, LINK_PAGE, TYPE_NAMES, Inode, Page
 from vfsdb.state import Record, decode
-from vfsdb.transaction import Reader
 
 
 def describe(data: bytes, key: int, reader: Reader) -> dict[str, Any]:

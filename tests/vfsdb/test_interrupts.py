@@ -32,6 +32,7 @@ MODULES = (
     "gathered",
     "state",
     "transaction",
+    "reader",
     "accesstimes",
     "files",
     "files_base",

@@ -1,0 +1,43 @@
+"""What only reads: one for all readers of a moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vfsdb.database import Block
+from vfsdb.records import Counters
+from vfsdb.transaction import Ground, Transaction
+from vfsdb.writeset import BlockRun
+
+
+class Reader(Transaction):
+    """What only reads: one for all readers of a moment, in any thread. StaleBlockError: the map is old, read again."""
+
+    __slots__ = ()
+
+    def __init__(self, committed: Ground) -> None:
+        super().__init__(committed)
+        self.reads = None
+
+    def _below(self, key: int) -> Any:
+        moment = self.moment
+        if moment.replaced is None:
+            recent = self._state.young.get(key)
+            if recent is not None and moment.replaced is None:
+                return recent
+        return self._state.get(key, moment)
+
+    def _change(self, key: int, record: Any, before: Any) -> None:
+        raise AssertionError(f"key {key} is changed by what only reads")
+
+    def counters(self) -> Counters:
+        """A copy of the newest."""
+        return self._committed.counters.copy()
+
+    def read_block(self, key: int, birth: int, start: int, stop: int) -> bytes:
+        """Bytes of a block of this filesystem. StaleBlockError, CorruptionError."""
+        return self._committed.stores.blocks.get_range(key, birth, start, stop)
+
+    def read_run(self, run: BlockRun) -> list[Block]:
+        """Blocks, whole. StaleBlockError, CorruptionError."""
+        return self._committed.stores.blocks.get_many(*run)
