@@ -16,7 +16,7 @@ from ourdb.index import generation_names, open_generation
 from ourdb.logcheck import StoppedError
 from ourdb.manifest import Manifest, SegmentEntry
 from ourdb.progress import Progress, go_on
-from ourdb.relocation import relocation_name
+from ourdb.relocation import moved_in, relocation_name, write_relocations
 from ourdb.scan import record_problem, scan_records
 from ourdb.segment import Segment, segment_name
 from ourdb.storage import File, Storage
@@ -60,8 +60,8 @@ class Copier:
         generations = {entry.name: entry.generation for entry in manifest.snapshots}
         for entry in new.snapshots:
             self._copy_generation(generations[entry.name], entry.generation)
-        if new.relocations and relocation_name(new.relocations) in self._source.names():
-            self._copy_small(relocation_name(new.relocations))
+        if new.relocations:
+            self._copy_relocations(new)
         self._target.sync_directory()
 
     def _copy_segment(self, entry: SegmentEntry) -> None:
@@ -164,8 +164,22 @@ class Copier:
         self._copy_whole(name, target_name, size)
         open_generation(self._target, target_name).check_all()
 
-    def _copy_small(self, name: str) -> None:
-        data = self._source.read_file(name)
+    def _copy_relocations(self, new: Manifest) -> None:
+        """The relocation map; made again where a compaction has taken the source's away meanwhile."""
+        name = relocation_name(new.relocations)
+        try:
+            data = self._source.read_file(name)
+        except FileNotFoundError:
+            if name not in self._target.names():
+                moved = (
+                    one
+                    for entry in new.segments
+                    if entry.moved
+                    for one in moved_in(entry, self._segment(entry, segment_name(entry.number)))
+                )
+                write_relocations(self._target, bytes.fromhex(new.uuid), new.relocations, sorted(moved))
+                self.files += 1
+            return
         self.total += len(data)
         if name not in self._target.names() or self._target.read_file(name) != data:
             self._copy_whole(name, name, len(data))

@@ -8,13 +8,13 @@ location, sorted, and the moved segments can always rebuild it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from zlib import crc32
 
 from ourdb.format import FLAG_MOVED, RELOCATION, RELOCATION_MAGIC, pack_location
-from ourdb.manifest import Manifest
+from ourdb.manifest import Manifest, SegmentEntry
 from ourdb.scan import scan_records
-from ourdb.segment import Table
+from ourdb.segment import Segment, Table
 from ourdb.slots import slots_from_bytes, slots_to_bytes
 from ourdb.storage import Storage
 
@@ -94,14 +94,16 @@ def _read(storage: Storage, manifest: Manifest) -> list[Moved] | None:
 
 def scan_moved(manifest: Manifest, table: Table) -> list[Moved]:
     """Every record that compaction moved. O(bytes of the moved segments)."""
-    found: list[Moved] = []
-    for entry in manifest.segments:
-        if entry.moved:
-            segment = table.segment(entry.index)
-            for offset, header in scan_records(segment, entry.end):
-                if header.meta & FLAG_MOVED:
-                    found.append((header.key, header.sequence, pack_location(entry.number, offset)))
-    return found
+    return [
+        moved for entry in manifest.segments if entry.moved for moved in moved_in(entry, table.segment(entry.index))
+    ]
+
+
+def moved_in(entry: SegmentEntry, segment: Segment) -> Iterator[Moved]:
+    """The records of one segment that compaction moved there."""
+    for offset, header in scan_records(segment, entry.end):
+        if header.meta & FLAG_MOVED:
+            yield header.key, header.sequence, pack_location(entry.number, offset)
 
 
 def write_relocations(storage: Storage, uuid: bytes, number: int, entries: list[Moved]) -> None:

@@ -113,6 +113,22 @@ def test_backup_after_compaction_holds_the_store_and_no_leftovers(db: OurDB, tar
     assert result.bytes_total <= sum(sizes) < result.bytes_total + 10_000
 
 
+def test_relocation_map_that_a_compaction_took_away_is_made_again(tmp_path: Path, target: str) -> None:
+    keeps_all = ourdb.Retention(all=True)
+    with ourdb.open(tmp_path / "kept", segment_bytes=1 << 14, auto_compact=False, retention=keeps_all) as db:
+        fill(db, 600)
+        db.compact(min_dead_ratio=0.0)
+        (relocations,) = (tmp_path / "kept").glob("moved-*.map")
+        relocations.unlink()  # as the next step of a compaction does, while the segments are copied
+        db.backup(target)
+        assert (Path(target) / relocations.name).exists()
+        history = [(version.sequence, version.value) for version in db.history(1)]
+        assert len(history) > 1
+    assert ourdb.verify(target, deep=True).ok
+    with ourdb.open(target, "r") as copy:
+        assert [(version.sequence, version.value) for version in copy.history(1)] == history
+
+
 def test_snapshots_are_in_the_backup(db: OurDB, target: str) -> None:
     fill(db, 100)
     db.snapshot("first")
