@@ -8,15 +8,18 @@ from typing import Any, Final, Literal, NamedTuple
 
 import ourdb
 from ourdb import OurDB, Position
+from vfsdb.codecs import decode_counters
 from vfsdb.database import Stores
-from vfsdb.errors import FormatError, PartnerError
+from vfsdb.errors import CorruptionError, FormatError, PartnerError
+from vfsdb.records import COUNTERS_KEY
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
-from vfsdb.stores.ourdb_metadata import OurdbMetadataStore, reaches
+from vfsdb.stores.ourdb_metadata import OurdbMetadataStore
 from vfsdb.stores.ourdb_order import Order
 from vfsdb.stores.ourdb_versions import vfsdb_errors
 
 Kind = Literal["metadata", "data", "missing", "unknown"]
 _LABEL_MAGIC: Final = b"VFSB"
+_LOOKS_MAX: Final = 100
 _SUPERBLOCK: Final = b"vfsdb"
 Progress = Callable[[str, int, int, str], object]
 Storages = tuple[Any, Any]  # of the metadata and of the data, as `ourdb.StagedStorage`
@@ -170,8 +173,28 @@ def open_as_found(
     except BaseException:
         blocks.close()
         raise
-    reaches(metadata, blocks)  # beside a writer; two that are no partners are what the check is there to tell
+    if not write:
+        _settle(metadata, blocks)
     return Stores(metadata, blocks, path)
+
+
+def _settle(metadata: OurdbMetadataStore, blocks: OurdbBlockStore) -> None:
+    """Beside a writer, move both readers on until each has what the other's state rests on.
+
+    The blocks were looked at first, so those of the newest commits may be missing. Two that never come together are no
+    partners, which is what the check is there to tell.
+    """
+    for _ in range(_LOOKS_MAX):
+        data = metadata.get(COUNTERS_KEY)
+        try:
+            needs = 0 if data is None else decode_counters(data).needs
+        except (CorruptionError, FormatError):
+            return
+        moved = not blocks.holds(needs) and blocks.refresh()
+        if blocks.holds(needs) and metadata.holds(blocks.needs):
+            return
+        if not metadata.refresh() and not moved:
+            return
 
 
 __all__ = [

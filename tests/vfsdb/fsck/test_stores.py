@@ -18,10 +18,12 @@ import vfsdb
 from tests.vfsdb.fsck import trees
 from vfsdb import cli, cli_fsck
 from vfsdb.errors import FormatError, StoreBusyError
+from vfsdb.fsck.checker import check_stores
 from vfsdb.fsck.findings import Report
 from vfsdb.fsck.run import fsck
 from vfsdb.stores import ourdb_switch
 from vfsdb.stores.ourdb_backup import PairBackup
+from vfsdb.stores.ourdb_fsck import open_as_found
 
 ROOT = Path(__file__).resolve().parents[3]
 BIG = bytes(range(256)) * 1024
@@ -360,6 +362,41 @@ with vfsdb.open(sys.argv[1], "w") as fs:
         finally:
             writer.kill()
     assert codes(fsck(store, deep=True)) == set()
+
+
+@pytest.mark.parametrize("moment", ["between", "behind"])
+def test_what_is_written_while_a_check_opens_the_stores_is_no_damage(
+    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, opening = tmp_path / "small", ourdb.OurDB
+    with vfsdb.open(store, serve=False, block_size=4096, metadata_segment_bytes=1 << 14) as fs:
+        fs.write_bytes("/big", BIG)
+        fs.sync()
+
+        def opened(directory: str, *arguments: Any, **options: Any) -> ourdb.OurDB:
+            def change() -> None:
+                if str(directory).endswith("metadata") and not fs.exists("/new"):
+                    fs.write_bytes("/new", BIG)
+                    fs.unlink("/big")
+                    fs.sync()
+                    for number in range(200):  # the log of the metadata rolls: what is in a sealed segment is durable
+                        fs.write_bytes(f"/{number}", b"once more, to fill what is there" * 4)
+
+            if moment == "between":
+                change()
+            made = opening(directory, *arguments, **options)
+            if moment == "behind":
+                change()
+            return made
+
+        monkeypatch.setattr("vfsdb.stores.ourdb_fsck.OurDB", opened)
+        stores = open_as_found(str(store / "metadata"), str(store / "data"), str(store), write=False)
+        assert fs.exists("/new")
+        check = check_stores(stores, deep=True)
+        check.source.close()
+        stores.metadata.close()
+        stores.blocks.close()
+        assert [str(finding) for finding in check.findings] == []
 
 
 def test_a_check_in_the_process_that_writes_sees_what_is_committed(store: Path) -> None:
