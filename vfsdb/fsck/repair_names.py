@@ -38,9 +38,12 @@ def mend_entries(mender: Mender, findings: list[Finding]) -> None:
             chosen.add(finding.ino)
     known = _known_names(mender, findings)
     cut = {finding.ino for finding in of_stage(findings, Stage.ENTRIES) if finding.code == "directory.loop"}
+    miscounted = {finding.ino for finding in findings if finding.code == "directory.nlink"}
     for ino in _all_directories(mender) if everywhere else sorted(chosen):
         directory = mender.inode(ino)
         if directory is not None and stat_bits.S_ISDIR(directory.mode) and ino not in (ORPHANS_KEY, SHARES_KEY):
+            if ino in miscounted:
+                directory.nlink = max(directory.nlink, 2)  # an orphan, which counts nothing, is not among them
             _mend_directory(mender, directory, cut, known)
             mender.may_commit()
     mender.commit()

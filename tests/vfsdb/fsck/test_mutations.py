@@ -53,6 +53,7 @@ CODES: dict[tuple[str, str], set[str]] = {
     ("inode", "root.level"): {"page.field", "page.level"},
     ("inode", "root.keys"): {"shares.entry", "shares.count", "page.field", "entry.hash", "map.entry", "page.bounds"},
     ("inode", "root.held"): {
+        "entry.hash",
         "shares.entry",
         "shares.count",
         "page.field",
@@ -61,6 +62,7 @@ CODES: dict[tuple[str, str], set[str]] = {
         "file.blocks",
     },
     ("symlink", "target"): _IMPOSSIBLE | {"symlink.target", "record.type"},
+    ("node", "mode"): _IMPOSSIBLE | {"entry.kind"},
     ("node", "rdev"): _IMPOSSIBLE | {"record.type"},
     ("page", "level"): {"page.field", "page.level"},
     ("page", "keys"): {"page.field", "page.bounds", "entry.hash", "map.overlap", "map.entry", "inode.parents"},
@@ -86,7 +88,7 @@ CODES: dict[tuple[str, str], set[str]] = {
         for words in ("next_key next_block pending_tail inodes blocks block_bytes", "pending_blocks free_keys", _REST)
         for name in words.split()
     },
-    ("counters", "keys_head"): {"counters.field", "counters.keys_head", "counters.free_keys"},
+    ("counters", "keys_head"): {"counters.field", "counters.keys_head", "counters.free_keys", "keys.free-twice"},
     ("counters", "blocks_head"): {"counters.field", "counters.blocks_head", "counters.free_blocks"},
     ("counters", "pending_head"): {"counters.field", "counters.pending_head", "counters.pending_blocks"},
     ("counters", "version"): {"record.version"},
@@ -225,6 +227,13 @@ def test_flipped_and_missing_bytes_of_a_record_are_found_or_harmless_and_mended(
     for cut in {0, 1, 2, 3, len(data) // 2, len(data) - 1} if LONG else {0, 2, len(data) - 1}:
         mended_or_refused(key, data[:cut])
     mended_or_refused(key, data + b"\0")
+
+
+@pytest.mark.parametrize(("key", "at", "bit"), [(17, 10, 7), (17, 5, 5), (103, 5, 7)])
+def test_a_directory_that_lost_what_it_counts_is_counted_again(key: int, at: int, bit: int) -> None:
+    broken = bytearray(RECORDS[key])
+    broken[at] ^= 1 << bit
+    mended_or_refused(key, bytes(broken))
 
 
 def mended_or_refused(key: int, data: bytes) -> None:
