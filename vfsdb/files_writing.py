@@ -51,7 +51,10 @@ class FilesWriting(FilesBase):
             raise os_error(errno.EINVAL, reason=f"write at offset {offset}")
         if not size:
             return 0
-        if commits.buffers and (commits.spare.is_spent or commits.buffered_bytes + size > BUFFERED_BYTES_MAX // 2):
+        if commits.buffers and (
+            commits.overdue or commits.spare.is_spent or commits.buffered_bytes + size > BUFFERED_BYTES_MAX // 2
+        ):
+            commits.overdue = False
             commits.flush()  # before: on a full disk this write then did not happen
         with commits.lock:
             commits.check_writable()

@@ -55,6 +55,7 @@ class Writing:
         self.collector = Collector(committed)
         self._room = Room(committed)
         self._cannot_flush = False  # the last attempt to flush the buffers found the disk full
+        self.overdue = False  # `flush_if_free` found somebody at it: the next write or operation flushes
         self._durable = durable
         self._inline_max = committed.superblock.inline_max
         self._after = after
@@ -211,7 +212,7 @@ class Writing:
             before, self._operation = self._operation, level
             try:
                 result = operation(level.transaction)
-                self._commit(level, with_buffers, gathers and not self._cannot_flush and self.committed.can_gather())
+                self._commit(level, with_buffers, gathers and self._may_gather())
             except BaseException as error:
                 self._abort(level)
                 if isinstance(error, Conflict):
@@ -234,6 +235,9 @@ class Writing:
             self.on_change()
             return result
         raise os_error(errno.EBUSY, reason=f"{_CONFLICTS_MAX} attempts met commits of others")
+
+    def _may_gather(self) -> bool:
+        return not (self._cannot_flush or self.overdue) and self.committed.can_gather()
 
     def opened(self, handle: int) -> None:
         """*handle* was opened by the operation that runs now: it dies where that does not commit."""
@@ -259,6 +263,7 @@ class Writing:
         if transaction.changed or (self.committed.gathered.records and not gather):
             self.committed.commit(transaction, shown, gather)
             self._cannot_flush = self._cannot_flush and bool(self.buffers)
+            self.overdue = self.overdue and gather
             self.collector.step()
             self.observers.note(transaction.events)
 
@@ -347,8 +352,13 @@ class Writing:
         self._alone(lambda transaction: None, gathers=False)
 
     def flush_if_free(self) -> None:
-        """`flush`, unless somebody is at it, or a transaction goes on: who commits next flushes anyway."""
-        if self.lock.acquire(blocking=False):
+        """`flush`, unless a transaction goes on, which flushes when it ends, or somebody is at it: then their next.
+
+        Waiting for the lock would not do: threads that write all the time can keep another from it for very long.
+        """
+        if not self.lock.acquire(blocking=False):
+            self.overdue = not (self.levels or self._cannot_flush)
+        else:
             try:
                 if self.levels or not self.waiting:
                     return

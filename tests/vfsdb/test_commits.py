@@ -296,6 +296,23 @@ def test_observers_are_called_under_no_lock_whatever_made_the_commit() -> None:
     fs.close()
 
 
+def test_what_is_due_while_others_hold_the_lock_is_flushed_by_the_next_write() -> None:
+    """Threads that write all the time may keep the one that flushes from the lock for ever."""
+    fs = in_memory()
+    _, handle = new_file(fs)
+    before = fs.committed.version
+    fs.write(handle, b"1", 0)
+    with fs.commits.lock:
+        in_thread(fs.flush_behind)
+    assert fs.committed.version == before
+    fs.write(handle, b"2", 0)
+    assert fs.committed.version > before
+    before = fs.committed.version
+    fs.write(handle, b"3", 0)
+    assert fs.committed.version == before
+    fs.close()
+
+
 def test_a_reader_whose_state_moved_on_answers_from_the_new_one() -> None:
     storages = MemoryStorage(path="/m"), MemoryStorage(path="/d")
     fs = made(open_stores(storages=storages))

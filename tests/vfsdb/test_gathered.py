@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -127,6 +128,23 @@ def test_who_asks_for_a_commit_gets_what_was_gathered(fs: InodeFileSystem, what:
     with closing(after_kill(fs)) as left:
         assert left.read_file(left.lookup(ROOT, b"file").st_ino) == b"content"
         assert stored(left) > before
+    fs.close()
+
+
+def test_what_is_due_while_others_hold_the_lock_is_stored_by_the_next_operation(fs: InodeFileSystem) -> None:
+    fs.mkdir(ROOT, b"one")
+    before = stored(fs)
+    with fs.commits.lock:
+        behind = threading.Thread(target=fs.flush_behind)
+        behind.start()
+        behind.join()
+    assert stored(fs) == before
+    fs.mkdir(ROOT, b"two")
+    with closing(after_kill(fs)) as left:
+        assert names(left) == {b"first", b"one", b"two"}
+    before = stored(fs)
+    fs.mkdir(ROOT, b"three")
+    assert stored(fs) == before
     fs.close()
 
 
