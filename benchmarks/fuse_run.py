@@ -1,7 +1,8 @@
-"""Measure a mounted store beside ext4 and a filesystem in memory: `python benchmarks/fuse_run.py [--quick]`.
+"""Measure a mounted store beside ext4 and filesystems in memory: `python benchmarks/fuse_run.py [--quick]`.
 
 The peers take turns, round by round, each served by a process of its own; the figure is the best of all rounds, as
-noise only ever makes things slower. Linux with /dev/fuse and root are needed.
+noise only ever makes things slower. Linux with /dev/fuse and root are needed. One filesystem in memory is on the
+transport of vfsdb, the other on pyfuse3, where an interpreter has that (`--pyfuse3 PYTHON`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -27,6 +28,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.run import machine
 
 SECONDS = 120
+SWITCH_SECONDS = 0.0005  # as `vfsdb mount` has it
+SYNCED = "SQLite transaction (fsync)"
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,30 @@ QUICK = Scale(300, 1000, 32 << 20, 500, 20, 1)
 class Peer:
     """A directory in which the workloads run."""
 
-    def __init__(self, name: str, kind: str, directory: Path, **options: Any) -> None:
+    def __init__(self, name: str, directory: Path, command: Sequence[str] = ()) -> None:
         self.name = name
         self.path = directory / name
         self.path.mkdir(parents=True)
         self._process: subprocess.Popen[str] | None = None
-        if kind:
-            command = [sys.executable, str(Path(__file__)), "--serve", kind, str(self.path), json.dumps(options)]
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-            assert self._process.stdout is not None
-            if self._process.stdout.readline() != "ready\n":
+        if command:
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen([*command, str(self.path)], stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+            if self._line() != "ready\n":
                 raise OSError(f"{name}: no mount")
+
+    def _line(self) -> str:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def syncs(self) -> tuple[int, int]:
+        """Syncs that were asked of a store's mount so far, and that it made of its files."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write("syncs\n")
+        self._process.stdin.flush()
+        asked, made = self._line().split()
+        return int(asked), int(made)
 
     def close(self) -> None:
         """Unmount, and wait for its process."""
@@ -66,16 +82,36 @@ class Peer:
             self._process.communicate(timeout=SECONDS)
 
 
-def serve(kind: str, mountpoint: str, options: str) -> None:
+def count_syncs() -> list[int]:
+    """Of this process, from now on; the one number in the list."""
+    made = [0]
+
+    def counted(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def act(descriptor: int) -> None:
+            made[0] += 1
+            sync(descriptor)
+
+        return act
+
+    os.fsync, os.fdatasync = counted(os.fsync), counted(os.fdatasync)  # type: ignore[assignment]
+    return made
+
+
+def serve(kind: str, mountpoint: str) -> None:
     """What a peer's process does."""
+    made = count_syncs()  # before the store's module takes the names
     import vfsdb
     from benchmarks.fuse_memory import MemoryFileSystem
     from vfsdb.fuse import mount
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     vfs = None if kind == "memory" else vfsdb.open(kind, serve=False, commit_at_close=False, commit_each=False)
     filesystem = MemoryFileSystem() if vfs is None else vfs.filesystem
-    mounted = mount(filesystem, mountpoint, **json.loads(options))
+    mounted = mount(filesystem, mountpoint, entry_seconds=60, attribute_seconds=60, keep_cache=True)
     print("ready", flush=True)
+    for _ in sys.stdin:
+        asked = mounted.metrics()["requests"]
+        print(asked.get("FSYNC", 0) + asked.get("FSYNCDIR", 0), made[0], flush=True)
     mounted.wait()
     if vfs is not None:
         vfs.close()
@@ -182,7 +218,7 @@ def programs(one: Round) -> None:
         for number in range(one.scale.transactions):
             database.execute("insert into t (b) values (?)", (str(number),))
 
-    one.timed("SQLite transaction (fsync)", one.scale.transactions, insert)
+    one.timed(SYNCED, one.scale.transactions, insert)
     database.close()
 
 
@@ -198,17 +234,28 @@ def python_sources(target: Path) -> None:
                 archive.add(path, str(path.relative_to(library)))
 
 
-def measure(directory: Path, scale: Scale, only: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Row -> peer -> rate a second, the best of the rounds."""
+def has_pyfuse3(python: str) -> bool:
+    """Whether that interpreter does."""
+    done = subprocess.run([python, "-c", "import pyfuse3"], stderr=subprocess.DEVNULL, check=False)
+    return done.returncode == 0
+
+
+def measure(
+    directory: Path, scale: Scale, only: Sequence[str], pyfuse3: str = ""
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Row -> peer -> rate a second, the best of the rounds; syncs of one transaction.
+
+    *pyfuse3*: an interpreter that has it; else that peer stays out.
+    """
     directory.mkdir(parents=True)
     python_sources(directory / "sources.tar")
-    fast = {"entry_seconds": 60, "attribute_seconds": 60, "keep_cache": True}
-    peers = [
-        Peer("ext4", "", directory),
-        Peer("memory", "memory", directory, **fast),
-        Peer("vfsdb", str(directory / "store"), directory, **fast),
-    ]
+    served = [sys.executable, str(Path(__file__)), "--serve"]
+    store = Peer("vfsdb", directory, [*served, str(directory / "store")])
+    peers = [Peer("ext4", directory), Peer("memory", directory, [*served, "memory"]), store]
+    if pyfuse3:
+        peers.append(Peer("pyfuse3", directory, [pyfuse3, str(Path(__file__).with_name("fuse_pyfuse3.py"))]))
     best: dict[str, dict[str, float]] = {}
+    syncs: dict[str, float] = {}
     try:
         for number in range(scale.rounds):
             for workload in WORKLOADS:
@@ -218,16 +265,35 @@ def measure(directory: Path, scale: Scale, only: Sequence[str]) -> dict[str, dic
                     place = peer.path / f"{workload.__name__}{number}"
                     place.mkdir()
                     one = Round(place, scale, random.Random(number))
+                    before = store.syncs()
                     workload(one)
+                    if peer is store and SYNCED in one.found:
+                        for name, first, last in zip(("asked", "made"), before, store.syncs(), strict=True):
+                            syncs[name] = (last - first) / scale.transactions
                     for row, (amount, seconds) in one.found.items():
                         rates = best.setdefault(row, {})
                         rates[peer.name] = max(rates.get(peer.name, 0.0), amount / seconds)
                     shutil.rmtree(place)
     finally:
         for peer in peers:
-            peer.close()
+            with suppress(subprocess.SubprocessError):  # the first error is the one to tell
+                peer.close()
         shutil.rmtree(directory)
-    return best
+    return best, syncs
+
+
+def table(best: dict[str, dict[str, float]]) -> str:
+    """The rates, and how the store and the transport compare. Rows with syncs compare with ext4."""
+    peers = [name for name in ("ext4", "memory", "vfsdb", "pyfuse3") if any(name in rates for rates in best.values())]
+    lines = [f"| {'a second':28} | {' | '.join(f'{name:>9}' for name in peers)} | vfsdb's time | memory's rate |"]
+    lines.append("|---|" + "---:|" * (len(peers) + 2))
+    for row, rates in best.items():
+        figures = " | ".join(f"{rates[name]:9,.1f}" for name in peers)
+        base = "ext4" if row == SYNCED else "memory"
+        ours = f"{rates[base] / rates['vfsdb']:.2f} of {base}'s"
+        theirs = f"{rates['memory'] / rates['pyfuse3']:.2f} of pyfuse3's" if "pyfuse3" in rates else "-"
+        lines.append(f"| {row:28} | {figures} | {ours} | {theirs} |")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -237,7 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure here as well")
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "bench", help="on the disk to compare with")
     parser.add_argument("--only", nargs="+", choices=[one.__name__ for one in WORKLOADS], default=[])
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--pyfuse3", metavar="PYTHON", default=sys.executable, help="an interpreter that has pyfuse3")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
         serve(*options.serve)
@@ -248,12 +315,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = machine(options.directory)
     for name, text in about.items():
         print(f"{name}: {text}")
-    best = measure(options.directory / f"fuse-{os.getpid()}", QUICK if options.quick else Scale(), options.only)
-    print(f"\n| {'a second':28} | {'ext4':>10} | {'memory':>10} | {'vfsdb':>10} | memory's time to ours |")
-    print("|---|---:|---:|---:|---:|")
-    for row, rates in best.items():
-        figures = " | ".join(f"{rates[name]:10,.1f}" for name in ("ext4", "memory", "vfsdb"))
-        print(f"| {row:28} | {figures} | {rates['memory'] / rates['vfsdb']:.2f} |")
+    pyfuse3 = options.pyfuse3 if has_pyfuse3(options.pyfuse3) else ""
+    if not pyfuse3:
+        print(f"pyfuse3: {options.pyfuse3} has none, so that peer is left out")
+    load = os.getloadavg()[0]
+    scale = QUICK if options.quick else Scale()
+    best, syncs = measure(options.directory / f"fuse-{os.getpid()}", scale, options.only, pyfuse3)
+    print(f"load: {load:.1f} processes before, {os.getloadavg()[0]:.1f} after\n")
+    print(table(best))
+    if syncs:
+        print(f"\nOne transaction of SQLite asks for {syncs['asked']:.1f} syncs, from which come {syncs['made']:.1f}.")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"machine": about, "rates": best}, indent=1) + "\n", encoding="utf-8")
