@@ -19,8 +19,9 @@ class AutoCompactor:
     """Compacts in small slices after commits of the long path, when much is reclaimable.
 
     Each commit brings it on by one slice, a large one by as many as look through twice its bytes.
-    It starts when the store is larger than twice its live bytes plus a segment; what it finds pinned
-    it does not try again before another segment's worth is dead. On a full disk it tries again at the next
+    It starts when more than a segment of the sealed ones is dead, and more than lives in them: so the store, with the
+    active segment and the copy that compaction makes, stays within twice its live bytes and two segments. What it
+    finds pinned it does not try again before another segment's worth is dead. On a full disk it tries again at the next
     segment; any other error ends it. `Stats.compaction_problem` says so.
     """
 
@@ -89,12 +90,13 @@ class AutoCompactor:
             return False
         self._seen = now
         total, live = self._sizes()
-        return total - live > live + self._writer.segment_bytes + self._floor
+        return total - live > max(live, self._writer.segment_bytes) + self._floor
 
     def _sizes(self) -> tuple[int, int]:
-        """Total and live bytes of the sealed segments, as of the last checkpoint."""
-        live = self._writer.live.generation.statistics()
-        sealed = [entry for entry in self._writer.manifest.segments if entry.end is not None]
+        """Total and live bytes of the sealed segments."""
+        with self._writer.lock:
+            live = self._writer.statistics()
+            sealed = [entry for entry in self._writer.manifest.segments if entry.end is not None]
         return sum(entry.end or 0 for entry in sealed), sum(live.get(entry.number, 0) for entry in sealed)
 
     def _run(self) -> Generator[int, None, None]:

@@ -73,13 +73,16 @@ class Collector:
         """Sync behind, and free, where it is time. By the thread that may change the filesystem; never raises."""
         self._commits += 1
         unsynced = self._committed.unsynced_bytes
-        if self._commits < COMMITS and unsynced < SYNC_BYTES:
+        begin, wait = SYNC_BYTES, SYNC_BYTES_MAX
+        if self._committed.counters.pending_head:  # as much as was put waits to be freed, and takes space until then
+            begin, wait = begin // 4, wait // 4
+        if self._commits < COMMITS and unsynced < begin:
             return
         self._commits = 0
         try:
-            if unsynced >= SYNC_BYTES_MAX:
+            if unsynced >= wait:
                 self._committed.sync()
-            elif unsynced >= SYNC_BYTES:
+            elif unsynced >= begin:
                 self._committed.sync_behind()
             for _ in range(_SLICES):
                 if not collect(self._committed):

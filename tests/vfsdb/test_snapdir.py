@@ -12,6 +12,7 @@ import pytest
 
 import vfsdb
 from tests.vfsdb.contract.support import refused
+from vfsdb.core import InodeFileSystem
 from vfsdb.interface import (
     DOTDOT_OFFSET,
     OWNER,
@@ -206,6 +207,19 @@ def test_filesystem_without_snapshots_says_so_at_once(tmp_path: Path, vfs: vfsdb
         SnapdirFileSystem(vfsdb.HostFileSystem(tmp_path))
     with vfs.at("monday") as monday, refused(errno.EOPNOTSUPP):
         SnapdirFileSystem(monday.filesystem)
+
+
+def test_every_operation_is_passed_on() -> None:
+    """One that is not would be ENOSYS here, or take a longer way."""
+    public = {name for name in vars(FileSystem) if not name.startswith("_")}
+    own = {name for name in public if getattr(InodeFileSystem, name) is not getattr(FileSystem, name)}
+    assert {name for name in own if getattr(SnapdirFileSystem, name) is getattr(FileSystem, name)} == set()
+
+
+def test_states_are_restored_through_it(vfs: vfsdb.VFS, fs: SnapdirFileSystem) -> None:
+    over = vfsdb.VFS(fs)
+    over.restore("/d", from_="monday")
+    assert over.read_bytes("/d/f") == b"first" and [one.path for one in over.diff("monday")] != []
 
 
 # -- what is refused ---------------------------------------------------------------------------------------

@@ -185,6 +185,11 @@ class SnapdirFileSystem(OfTheWhole):
         self._check_same(ino, parent)
         return self._making(parent, name).clone(ino, parent, name, caller, remember, when)
 
+    def adopt(self, past: FileSystem, files: Sequence[tuple[int, int, bytes]], caller: Caller = OWNER) -> list[int]:
+        for _, parent, name in files:
+            self._making(parent, name)
+        return self.live.adopt(past, files, caller)
+
     # -- attributes ----------------------------------------------------------------------------------------
 
     def getattr(self, ino: int, handle: int | None = None, caller: Caller = OWNER) -> Stat:
