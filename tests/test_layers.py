@@ -94,7 +94,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"levels", "observers", "past.moments", "space"},
         {"writing"},
         {"commits"},
-        {"past.diff", "past.recalled", "past.snapshots"},
+        {"past.alike", "past.diff", "past.recalled", "past.snapshots"},
         {"past.revisions"},
         {"caches", "handles", "maintenance"},
         {"accesstimes"},

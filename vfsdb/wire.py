@@ -93,7 +93,10 @@ def pack_argument(value: Any) -> Any:
     if isinstance(value, Lock):
         return {"lock": (int(value.kind), *value[1:])}
     if isinstance(value, datetime):
-        return {"time": (value.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)}
+        try:
+            return {"time": (value.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)}
+        except (OverflowError, ValueError) as error:
+            raise os_error(errno.EINVAL, reason=f"{value!r} is no time here: {error}") from None
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     return int(value) if isinstance(value, LockKind) else value

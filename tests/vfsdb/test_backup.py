@@ -74,6 +74,14 @@ def test_backup_is_the_filesystem_and_opens_read_only_and_restored(fs: VFS, targ
     assert state(target) == expected
 
 
+def test_an_empty_path_is_not_the_current_directory(fs: VFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FileNotFoundError):
+        vfsdb.backup(fs, "")
+    assert os.listdir() == []
+
+
 def test_next_backup_writes_what_is_new_alone(fs: VFS, target: Path) -> None:
     fill(fs)
     first = vfsdb.backup(fs, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -392,6 +393,62 @@ def test_directories_that_are_made_again_have_the_times_they_had(fs: vfsdb.VFS) 
     fs.rmtree("/d")
     fs.restore("/d/e/small", from_="first")
     assert (fs.stat("/d").st_mtime_ns, fs.stat("/d/e").st_mtime_ns) == (6, 2)
+
+
+def test_what_came_back_once_is_equal_and_stays(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    fs.write_bytes("/d/alone", os.urandom(30_000))
+    fs.snapshot("first")
+    for name in ("/d/alone", "/d/e/small"):
+        fs.unlink(name)
+    assert fs.restore(from_="first").files == 2
+    number, version = fs.stat("/d/alone").st_ino, fs.version
+    again = fs.restore(from_="first")
+    assert (again.files, again.removed, again.others, again.directories) == (0, 0, 0, 0)
+    assert fs.restore("/d/alone", from_="first").files == 0
+    assert (fs.stat("/d/alone").st_ino, fs.version) == (number, version)
+    for change in (
+        lambda: fs.chmod("/d/alone", 0o600),
+        lambda: fs.setxattr("/d/alone", "user.more", b"x"),
+        lambda: fs.write_bytes("/d/alone", os.urandom(30_000)),
+        lambda: fs.link("/d/alone", "/d/other"),
+    ):
+        kept = fs.stat("/d/alone")
+        change()
+        fs.utime("/d/alone", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+        assert fs.restore("/d", from_="first").files == 1
+
+
+def test_a_place_is_brought_back_by_the_path_that_it_had(fs: vfsdb.VFS) -> None:
+    fill(fs)
+    fs.snapshot("first")
+    kept, number = shown(fs, "/d/e"), fs.stat("/d/e").st_ino
+    fs.rmtree("/d/e")
+    for name in ("/d/e", "/x", "/y", "/z"):
+        fs.mkdir(name)
+        fs.write_text(name + "/stays", name)
+    assert number in [fs.stat(name).st_ino for name in ("/d/e", "/x", "/y", "/z")]
+    for path in ("/d/e/.", "/d/e/f/..", "/d/link/../e/"):
+        with pytest.raises(NotADirectoryError) if "link" in path else contextlib.nullcontext():
+            fs.restore(path, from_="first")
+            assert shown(fs, "/d/e") == kept
+    assert [fs.listdir(name) for name in ("/x", "/y", "/z")] == [["stays"]] * 3
+
+
+def test_errors_of_log_and_undelete_say_the_path(fs: vfsdb.VFS) -> None:
+    fs.retention = Retention(all=True)
+    fill(fs)
+    fs.symlink("loop", "/loop")
+    for call, path, code in (
+        (fs.log, "/d/large/x", errno.ENOTDIR),
+        (fs.log, "/loop", errno.ELOOP),
+        (fs.undelete, "/" + "x" * 5000, errno.ENAMETOOLONG),
+        (fs.log, "/" + "x" * 5000, errno.ENAMETOOLONG),
+        (fs.undelete, "/d/large/x", errno.ENOENT),
+    ):
+        with pytest.raises(OSError) as caught:
+            call(path)  # type: ignore[operator]
+        assert (caught.value.errno, caught.value.filename) == (code, path)
 
 
 def test_users_get_back_what_is_theirs_to_make(fs: vfsdb.VFS) -> None:

@@ -291,3 +291,24 @@ def test_a_host_directory_has_no_snapshots(tmp_path: Path) -> None:
             with pytest.raises(OSError) as caught:
                 call()
             assert caught.value.errno == errno.ENOSYS
+
+
+def test_moments_and_rules_that_are_none_are_refused(fs: vfsdb.VFS) -> None:
+    for when, error in (
+        (datetime(1, 1, 1), OSError),
+        (float("nan"), OSError),
+        (1e300, OSError),
+        (True, TypeError),
+        (None, TypeError),
+        (b"name", TypeError),
+        (-1, HistoryLostError),
+        (datetime(1, 1, 1, tzinfo=UTC), HistoryLostError),
+        ("a/b", OSError),
+        ("x" * 4096, OSError),
+        ("nul\0", OSError),
+    ):
+        with pytest.raises(error):
+            fs.at(when)  # type: ignore[arg-type]
+    for rule in (None, 7, "all"):
+        with pytest.raises(TypeError, match="a retention rule is a Retention"):
+            fs.retention = rule  # type: ignore[assignment]

@@ -76,9 +76,11 @@ def backup(source: VFS | Path, target: Path, progress: Progress | None = None) -
     CorruptionError
         The source, or what was copied, is damaged: the previous backup stays.
     OSError
-        EINVAL: the target is the source or in it, holds something else, or is no backup of it that could go on. EBUSY
-        inside a transaction. EOPNOTSUPP for a filesystem that is not kept in stores.
+        ENOENT: an empty path. EINVAL: the target is the source or in it, holds something else, or is no backup of it
+        that could go on. EBUSY inside a transaction. EOPNOTSUPP for a filesystem that is not kept in stores.
     """
+    if not os.fsdecode(target):  # not the directory that happens to be the current one
+        raise os_error(errno.ENOENT, os.fsdecode(target), reason="a backup needs a directory")
     place = os.path.abspath(os.fsdecode(target))
     if isinstance(source, VFS):
         return _of_open(source, place, progress)

@@ -62,6 +62,8 @@ class Clones(Past):
     def adopt(self, past: FileSystem, files: Sequence[tuple[int, int, bytes]], caller: Caller = OWNER) -> list[int]:
         with self.commits.held():
             origin = self._state_of(past)
+            if not files:
+                return []
             require_inodes([number for ino, parent, _ in files for number in (ino, parent)])
             twins = Twins(self.files.settle, caller, origin)
 

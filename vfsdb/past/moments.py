@@ -98,7 +98,10 @@ def _snapshot_of(store: Historic, version: int) -> MetadataView | None:
 def nanoseconds(when: object) -> int:
     """A datetime, or seconds since 1970, as nanoseconds. TypeError, EINVAL."""
     if isinstance(when, datetime):
-        return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
+        try:
+            return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
+        except (OverflowError, ValueError) as error:  # without a zone, at the ends of what a datetime can say
+            raise os_error(errno.EINVAL, reason=f"{when!r} is no time here: {error}") from None
     if not isinstance(when, float):
         raise TypeError(f"a moment is a snapshot's name, a version, a time; not {type(when).__name__}")
     if not math.isfinite(when) or abs(when) * 1e9 >= _NS_MAX:

@@ -33,6 +33,8 @@ class PastOperations(Base):
 
     @retention.setter
     def retention(self, rule: Retention) -> None:
+        if not isinstance(rule, Retention):
+            raise TypeError(f"a retention rule is a Retention, not {type(rule).__name__}")
         self._fs.retention = rule
 
     def snapshot(self, name: str) -> None:
@@ -85,6 +87,8 @@ class PastOperations(Base):
         except FileNotFoundError:
             version, ino = self._last_seen(given)
             each = self._fs.revisions(ino, version)
+        except OSError as error:
+            raise named(error, given) from None
         return (Revision(one.version, one.time_ns, decode(one.path), *one[3:]) for one in each)
 
     def _last_seen(self, path: str | bytes) -> tuple[int, int]:
@@ -133,6 +137,8 @@ class PastOperations(Base):
             self._walker.stat(path, False)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise named(error, path) from None
         return True
 
     def _restored(self, path: str | bytes, past: FileSystem) -> RestoreReport:

@@ -1,7 +1,8 @@
 """Bring a file or a tree back to what it was: only what differs is made anew, as a whole or not at all.
 
-A directory that is there stays the same inode. Whatever else differs gets a new one, so that other names of the old
-one, and who has it open, keep what they have. Files have the blocks that they had: see `vfsdb.past.returning`.
+A directory that is there stays the same inode, and so does a file that came back before. Whatever else differs gets a
+new one, so that other names of the old one, and who has it open, keep what they have. Files have the blocks that they
+had: see `vfsdb.past.returning`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Final
 from vfsdb.core import InodeFileSystem
 from vfsdb.garbage import uncollected
 from vfsdb.interface import Caller, FileSystem, Stat
+from vfsdb.past.alike import are_alike, may_be_alike
 from vfsdb.past.diff import touched
 from vfsdb.past.returning import Returning
 from vfsdb.paths import checked, components, join
-from vfsdb.transfer import NO_SUCH_XATTR, carried
 from vfsdb.tree_reader import FsSource
 from vfsdb.tree_writer import FsTarget
 from vfsdb.walk import Walker
@@ -66,6 +67,7 @@ class _Restoring:
         self._past = past
         self._caller = caller
         self._source = FsSource(past, caller, caller.privileged)
+        self._there = FsSource(target, caller, caller.privileged)
         self._writer = FsTarget(target, caller, caller.privileged)
         self._returning = Returning(target, past, caller, self._source)
         self._touched: set[int] | None = None
@@ -187,10 +189,10 @@ class _Restoring:
         before = {entry.name: entry.ino for entry in self._past.list_entries(was, self._caller)}
         now = {entry.name: entry.ino for entry in self._target.list_entries(here, self._caller)}
         same = {name for name, ino in before.items() if now.get(name) == ino and ino not in self._touched}
-        return (
-            {name: self._past.getattr(ino) for name, ino in before.items() if name not in same},
-            {name: self._target.getattr(ino) for name, ino in now.items() if name not in same},
-        )
+        wanted = {name: self._past.getattr(ino) for name, ino in before.items() if name not in same}
+        there = {name: self._target.getattr(ino) for name, ino in now.items() if name not in same}
+        alike = {name for name, stat in wanted.items() if name in there and self._is_alike(stat, there[name])}
+        return _without(wanted, alike), _without(there, alike)
 
     def _entry(self, was: int, here: int, name: bytes) -> None:
         stat = self._past.lookup(was, name, self._caller)
@@ -208,11 +210,24 @@ class _Restoring:
 
     def _is_same(self, was: Stat, there: Stat | None) -> bool:
         """Whether nothing has to be done: for what the name is, and all below it."""
-        if there is None or not self._returning.is_own or (was.st_ino, was.st_gen) != (there.st_ino, there.st_gen):
+        if there is None or not self._returning.is_own:
             return False
+        if (was.st_ino, was.st_gen) != (there.st_ino, there.st_gen):
+            return self._is_alike(was, there)
         if self._touched is not None:
             return was.st_ino not in self._touched
         return not stat_bits.S_ISDIR(was.st_mode) and was._replace(st_atime_ns=0) == there._replace(st_atime_ns=0)
+
+    def _is_alike(self, was: Stat, there: Stat) -> bool:
+        """Whether a file came back already: it has the blocks and attributes, in another inode."""
+        target, past = self._target, self._past
+        if self._touched is None or not may_be_alike(was, there):
+            return False
+        assert isinstance(target, InodeFileSystem) and isinstance(past, InodeFileSystem)
+        then = past.committed.reader()
+        return target.commits.read(
+            lambda ws: are_alike(then, then.inode(was.st_ino), ws, ws.inode(there.st_ino)),
+        )
 
     def _make(self, was: int, here: int, name: bytes, stat: Stat, there: Stat | None) -> int:
         """Make one entry; the directory that is still to be filled, 0 where there is none."""
@@ -251,16 +266,12 @@ class _Restoring:
     def _finish(self, was: int, here: int) -> None:
         """Give a directory the attributes it had."""
         stat, there = self._past.getattr(was), self._target.getattr(here)
-        attributes = self._source.xattrs(was, b"")
-        names = carried(self._target.listxattr(here, self._caller), self._caller.privileged)
-        for name in set(names) - {name for name, _ in attributes}:
-            try:
-                self._target.removexattr(here, name, self._caller)
-            except OSError as error:
-                if error.errno not in NO_SUCH_XATTR:
-                    raise
-        if attributes or any(getattr(stat, field) != getattr(there, field) for field in _KEPT):
-            self._writer.leave(here, stat, attributes)
+        attributes, found = dict(self._source.xattrs(was, b"")), dict(self._there.xattrs(here, b""))
+        for name in found.keys() - attributes.keys():
+            self._target.removexattr(here, name, self._caller)
+        missing = [(name, value) for name, value in attributes.items() if found.get(name) != value]
+        if missing or any(getattr(stat, field) != getattr(there, field) for field in _KEPT):
+            self._writer.leave(here, stat, missing)
 
     def _remove(self, directory: int, name: bytes, stat: Stat) -> None:
         """Remove an entry, and all below it."""

@@ -379,8 +379,9 @@ def test_what_is_written_while_a_check_opens_the_stores_is_no_damage(
                     fs.write_bytes("/new", BIG)
                     fs.unlink("/big")
                     fs.sync()
-                    for number in range(200):  # the log of the metadata rolls: what is in a sealed segment is durable
-                        fs.write_bytes(f"/{number}", b"once more, to fill what is there" * 4)
+                    for number in range(300):  # the log of the metadata rolls: what is in a sealed segment is durable
+                        fs.write_bytes(f"/{number}", b"to fill what is there" * 9)
+                    fs.sync()
 
             if moment == "between":
                 change()
