@@ -267,7 +267,11 @@ class Verifier:
             self._compare(loaded, loaded.state, loaded.sequence, loaded.state.generation.name)
         for entry in manifest.snapshots:
             if entry.generation not in self.bad_sidecars:
-                generation = indexes.open_generation(self.storage, entry.generation)
+                try:
+                    generation = indexes.open_generation(self.storage, entry.generation)
+                except FileNotFoundError:
+                    self._check_moved_on()  # the snapshot was given up meanwhile
+                    raise
                 state = State(generation, {}, loaded.state.table, loaded.state.relocations, "never", 1 << 30)
                 self._compare(loaded, state, entry.sequence, entry.generation)
 

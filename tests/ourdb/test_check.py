@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ourdb
+from ourdb import verifier
 from ourdb.check import LogLine, dump_log
 from ourdb.salvage import solve_seed
 from tests.ourdb import stores
@@ -245,6 +247,7 @@ WRITER = """
 import sys, random
 sys.path.insert(0, sys.argv[1])
 import ourdb
+from ourdb import verifier
 db = ourdb.open(sys.argv[2], "n", segment_bytes=16384, auto_compact=False)
 step = 0
 while True:
@@ -284,6 +287,24 @@ def test_verify_through_the_writers_own_handle(store: Path) -> None:
     with ourdb.open(store, "w") as db:
         db[9999] = b"unsynced"
         assert db.verify(deep=True).findings == []
+
+
+def test_verify_starts_again_where_a_snapshot_was_given_up_meanwhile(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = verifier.load
+    with ourdb.open(store, "w") as db:
+        db.snapshot("given up")
+
+        def loaded(*arguments: Any, **options: Any) -> Any:
+            found = load(*arguments, **options)
+            if any(snapshot.name == "given up" for snapshot in db.snapshots()):
+                db.delete_snapshot("given up")
+            return found
+
+        monkeypatch.setattr(verifier, "load", loaded)
+        assert db.verify(deep=True).findings == []
+        assert all(snapshot.name != "given up" for snapshot in db.snapshots())
 
 
 def test_dump_log_lists_every_record_in_order(store: Path) -> None:
