@@ -88,13 +88,16 @@ class Caches:
                     self.stats.clear()
                 self.stats[stat.st_ino] = stat
 
-    def keep_name(self, clock: int, parent: int, name: bytes, ino: int) -> None:
-        """As `keep_stat`."""
+    def keep_found(self, clock: int, parent: int, name: bytes, stat: Stat) -> None:
+        """As `keep_stat`, of what is called *name*."""
         with self._lock:
             if clock == self.clock:
+                if len(self.stats) >= STATS_MAX:
+                    self.stats.clear()
+                self.stats[stat.st_ino] = stat
                 if len(self.names) >= NAMES_MAX:
                     self.names.clear()
-                self.names[parent, name] = ino
+                self.names[parent, name] = stat.st_ino
 
     def keep_listing(self, clock: int, ino: int, names: tuple[bytes, ...]) -> None:
         """As `keep_stat`; listings longer than the bound are not kept."""

@@ -53,6 +53,22 @@ def find(ws: WriteSet, directory: Inode, name: bytes, salt: bytes) -> tuple[int,
     return place[:3] if place.ino else None
 
 
+def number_of(ws: WriteSet, directory: Inode, name: bytes, salt: bytes) -> int:
+    """Inode number of the entry *name*; 0 where there is none. Half of what `look` costs."""
+    lowest = name_hash(name, salt)
+    root = directory.root
+    leaf = pages.leaf_of(ws, root, lowest)[1] if root.level else root
+    index = bisect_left(leaf.keys, lowest)
+    if index < len(leaf.keys):
+        key = leaf.keys[index]
+        if key >= lowest + _TIES:
+            return 0
+        value = leaf.values[index]
+        if value[_HEAD_BYTES:] == name:
+            return _target(value, directory.ino)[0]
+    return look(ws, directory, name, salt).ino  # another name with this hash, or the leaf ends here
+
+
 def look(ws: WriteSet, directory: Inode, name: bytes, salt: bytes) -> Place:
     """Where the entry *name* is, or would be; right until the directory changes. One page of each level is read."""
     lowest = name_hash(name, salt)

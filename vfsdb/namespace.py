@@ -37,6 +37,7 @@ _DIRECTORY: Final = stat_bits.S_IFDIR
 _SYMLINK: Final = stat_bits.S_IFLNK
 _FILE: Final = stat_bits.S_IFREG
 _KIND: Final = 0o170000
+_DOTS: Final = (b".", b"..")
 
 
 class Namespace:
@@ -51,7 +52,9 @@ class Namespace:
 
     def find(self, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> int:
         """Inode number of an entry; ``.`` and ``..`` too. ENOENT, ENOTDIR, EACCES, ENAMETOOLONG."""
-        found = self.look(ws, parent, name, caller)[1].ino
+        if name in _DOTS:
+            return self.look(ws, parent, name, caller)[1].ino
+        found = directories.number_of(ws, self.searched(ws, parent, name, caller), name, self.salt)
         if not found:
             raise os_error(errno.ENOENT, name)
         return found

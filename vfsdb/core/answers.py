@@ -15,6 +15,7 @@ from vfsdb.core.base import Base, require_inodes
 from vfsdb.database import StaleBlockError
 from vfsdb.handles import OpenFile
 from vfsdb.interface import Caller, Stat
+from vfsdb.records import FIRST_KEY
 from vfsdb.state import Moment
 from vfsdb.transaction import Transaction
 
@@ -33,34 +34,41 @@ class Answers(Base):
         found = self.caches.stats.get(ino)
         if found is None or not found[_NLINK]:  # without a name it is there as long as somebody uses it
             clock = self.caches.clock
-            require_inodes((ino,))
-            found = self._plain(lambda ws: ino) or self._read(lambda ws: self._stat(ws, ino))
+            found = self._plain(ino) or self._read(lambda ws: self._stat(ws, ino))
             self.caches.keep_stat(clock, found)
         return found
 
-    def _found(self, parent: int, name: bytes, caller: Caller) -> Stat:
-        """Attributes of what is called *name*, for the cache as well. ENOENT, EACCES."""
-        clock = self.caches.clock
-        require_inodes((parent,))
-        find = self._namespace.find
-        found = self._plain(lambda ws: find(ws, parent, name, caller))
-        if found is None:
-            found = self._read(lambda ws: self._stat(ws, find(ws, parent, name, caller)))
-        self.caches.keep_stat(clock, found)
-        if name not in (b".", b".."):
-            self.caches.keep_name(clock, parent, name, found.st_ino)
-        return found
-
-    def _plain(self, find: Callable[[Transaction], int]) -> Stat | None:
-        """Attributes of what *find* finds, where the newest commit alone has them."""
+    def _plain(self, ino: int) -> Stat | None:
+        """Attributes of *ino* where the newest commit alone has them."""
         self.commits.check_open()
+        if ino < FIRST_KEY:
+            require_inodes((ino,))
         reader = self.committed.reader()
         try:
-            found = self.files.plain_stat(reader, find(reader), self.device)
+            found = self.files.plain_stat(reader, ino, self.device)
         except StaleBlockError:
             return None
         # Behind a commit that came meanwhile what was buffered may be stored, and this not know of it.
         return found if self.committed.state.shown is reader.moment else None
+
+    def _found(self, parent: int, name: bytes, caller: Caller) -> Stat:
+        """Attributes of what is called *name*, for the cache as well. ENOENT, EACCES."""
+        self.commits.check_open()
+        if parent < FIRST_KEY:
+            require_inodes((parent,))
+        clock, find = self.caches.clock, self._namespace.find
+        reader = self.committed.reader()
+        try:
+            found = self.files.plain_stat(reader, find(reader, parent, name, caller), self.device)
+        except StaleBlockError:
+            found = None
+        if found is None or self.committed.state.shown is not reader.moment:  # as above
+            found = self._read(lambda ws: self._stat(ws, find(ws, parent, name, caller)))
+        if name in (b".", b".."):
+            self.caches.keep_stat(clock, found)
+        else:
+            self.caches.keep_found(clock, parent, name, found)
+        return found
 
     def _is_there(self, ino: int, generation: int, since: Moment) -> bool:
         """Whether the newest commit has the inode that was there at the moment *since*."""
@@ -91,7 +99,8 @@ class Answers(Base):
     def _open(self, ino: int, check: Callable[[Transaction], OpenFile]) -> int:
         """A handle for what *check* finds nothing against."""
         self.commits.check_open()
-        require_inodes((ino,))
+        if ino < FIRST_KEY:
+            require_inodes((ino,))
         if self.commits.own() is None:
             reader = self.committed.reader()
             try:
