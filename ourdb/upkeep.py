@@ -135,6 +135,12 @@ class Upkeep(Reading):
         return feed.durable_position(self._core, self._storage)
 
     @property
+    def failed(self) -> bool:
+        """Whether a failed write or sync ended this handle: it only reads until the store is opened again."""
+        core = self._core
+        return isinstance(core, Writer) and core.failed
+
+    @property
     def has_reserve(self) -> bool:
         """Whether the whole reserve is set aside, so that a commit with ``freeing=True`` finds room on a full disk.
 

@@ -268,9 +268,18 @@ class Writer(LogSession):
         return position
 
     def _expect_more(self, before: int) -> None:
-        """After a small commit others like it are likely: let the short path have them."""
+        """After a small commit others like it are likely: let the short path have them.
+
+        The commit is made: what fails here is none of its errors.
+        """
         if 0 <= self.tail - before <= _SMALL_BYTES_MAX:
-            self._warm_ahead(self.tail + _SMALL_BYTES_MAX)
+            try:
+                self._warm_ahead(self.tail + _SMALL_BYTES_MAX)
+            except OSError as error:
+                if is_full(error):
+                    self.full_disk.note(f"{self.storage.path}: space behind the log was not written ahead: {error}")
+                else:
+                    self._fail(error)
         self._set_limit()
 
     def _holds(self, key: int) -> bool:

@@ -143,16 +143,17 @@ def test_power_cut_during_recovery_loses_nothing_more(kind: str) -> None:
 # -- calls that fail -------------------------------------------------------------------------------------------
 
 
-def faulty(where: int, **fault: Any) -> tuple[list[Any], list[MemoryStorage]]:
-    """Two storages, of which number *where* fails as said; and what is below them."""
-    plain = [MemoryStorage(path="/metadata"), MemoryStorage(path="/data")]
+def faulty(story_kind: str, where: int, **fault: Any) -> tuple[list[Any], list[MemoryStorage]]:
+    """Two storages for a story, of which number *where* fails as said; and what is below them."""
+    maps_writes = story_kind == "mixed"
+    plain = [MemoryStorage(path=path, maps_writes=maps_writes) for path in ("/metadata", "/data")]
     storages: list[Any] = list(plain)
     storages[where] = FaultyStorage(plain[where], **fault)
     return storages, plain
 
 
 def calls_of(kind: str, where: int, commit_each: bool) -> Counter[str]:
-    storages, _ = faulty(where)
+    storages, _ = faulty(kind, where)
     live(kind, storages, Told(), commit_each=commit_each)
     found = storages[where].calls
     assert isinstance(found, Counter)
@@ -171,7 +172,7 @@ def test_after_a_call_that_failed_the_tree_is_one_of_the_story(
     count = calls_of(kind, where, commit_each)[name]
     stride = 1 + count // (60 if LONG else 5)
     for number in range(1 + count // 2 % stride, count + 1, stride):
-        storages, plain = faulty(where, kind=name, number=number, error=code, sticky=sticky)
+        storages, plain = faulty(kind, where, kind=name, number=number, error=code, sticky=sticky)
         told = Told()
         with contextlib.suppress(OSError):
             live(kind, storages, told, commit_each=commit_each)

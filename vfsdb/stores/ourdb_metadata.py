@@ -21,6 +21,7 @@ import ourdb
 from ourdb import OurDB, Position
 from vfsdb.codecs import decode_counters
 from vfsdb.database import Conflict, LimitExceeded, Pin
+from vfsdb.errors import VFSError
 from vfsdb.records import COUNTERS_KEY
 from vfsdb.stores.ourdb_blocks import OurdbBlockStore
 from vfsdb.stores.ourdb_feed import OurdbFeed
@@ -139,6 +140,10 @@ class OurdbMetadataStore(OurdbHistory, OurdbFeed, OurdbSpace):
             version = version_of(self._db.commit(puts, deletes, expect=sequences, tag=tag, freeing=freeing))
         except StoreError as error:
             raise translated(error, self.path) from error
+        except OSError as error:
+            if self._db.failed:  # else a full disk says that nothing happened
+                raise VFSError(f"whether this commit is made is known after a reopen: {error}", self.path) from error
+            raise
         self._undurable.append(version)
         self._version = version
         if self._kept is not None:
