@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Final
 
 from vfsdb import api
-from vfsdb.cli_context import Context
+from vfsdb.cli_context import NO_FILESYSTEM, Context, holder
 from vfsdb.cli_output import ExitCode
-from vfsdb.errors import os_error
+from vfsdb.errors import StoreBusyError, os_error
 from vfsdb.fuse import words as mount_words
 from vfsdb.fuse.guests import Guests
 from vfsdb.fuse.mounting import check_mountpoint, unmount
@@ -109,7 +109,19 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _opened(store: str, words: mount_words.MountWords, wait: float) -> VFS:
-    if words.mount.get("read_only") or words.snapshot:
+    try:
+        return _opened_as(store, words, wait)
+    except StoreBusyError as error:
+        rest = "wait for it (--wait SECONDS), mount it beside that with --read-only, or end it"
+        raise StoreBusyError(f"{holder(error)} has it open for writing; {rest}", store) from None
+    except FileNotFoundError as error:
+        if error.filename != store:
+            raise
+        raise os_error(errno.ENOENT, store, reason=NO_FILESYSTEM) from None
+
+
+def _opened_as(store: str, words: mount_words.MountWords, wait: float) -> VFS:
+    if words.read_only or words.snapshot:
         return api.open(store, "r", atime="noatime")
     return api.open(
         store,

@@ -20,6 +20,7 @@ from vfsdb.posix import VFS
 from vfsdb.remote import RemoteFileSystem
 
 T = TypeVar("T")
+NO_FILESYSTEM: Final = "there is no filesystem here; 'vfsdb mkfs' makes one"
 _STEP_SECONDS: Final = 0.1
 _NOBODY_LISTENS: Final = (FileNotFoundError, ConnectionError, NotADirectoryError)  # or not any more
 
@@ -146,7 +147,7 @@ def _opened(store: str, mode: api.Mode, lock_timeout: float = 0.0, serve: bool =
     except FileNotFoundError as error:
         if error.filename != store:
             raise
-        raise os_error(errno.ENOENT, store, reason="there is no filesystem here; 'vfsdb mkfs' makes one") from None
+        raise os_error(errno.ENOENT, store, reason=NO_FILESYSTEM) from None
 
 
 def _writing(store: str, wait: float, serve: bool) -> VFS:

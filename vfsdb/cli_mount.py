@@ -38,7 +38,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         if asked.fake:
             return 0
         if parsed.remount:
-            remount(asked.mountpoint, [*parsed.flags, *(["ro"] if parsed.mount.get("read_only") else [])])
+            remount(asked.mountpoint, parsed.remount_flags)
             return 0
     except OSError as error:
         sys.stderr.write(f"mount.vfsdb: {error.filename}: {error.strerror}\n")

@@ -32,6 +32,8 @@ _FLAGS: Final = {  # mount(8) -> (bits of mount(2), whether it is set)
     "nosymfollow": (256, True),
     "noatime": (1024, True),
     "atime": (1024, False),
+    "relatime": (1 << 21, True),
+    "strictatime": (1 << 24, True),
     "nodiratime": (2048, True),
     "diratime": (2048, False),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vfsdb.errors import os_error
 
+REQUEST_BYTES_MIN = 4096
 REQUEST_BYTES_MAX = 1 << 20  # one request's data, as the kernel allows without being told otherwise
 
 
@@ -56,5 +57,5 @@ class MountOptions:
             seconds = getattr(self, name)
             if not 0 <= seconds <= 1 << 31:
                 raise os_error(errno.EINVAL, reason=f"{name} is {seconds}; it is 0 or more")
-        if not 4096 <= self.write_bytes_max <= REQUEST_BYTES_MAX:
+        if not REQUEST_BYTES_MIN <= self.write_bytes_max <= REQUEST_BYTES_MAX:
             raise os_error(errno.EINVAL, reason=f"write_bytes_max is {self.write_bytes_max}; it is 4096 to 1 MiB")
