@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from vfsdb.committed import Committed
 from vfsdb.compacting import compact_filesystem
+from vfsdb.conversation import Work
 from vfsdb.core import InodeFileSystem
 from vfsdb.database import Retention, Stores
 from vfsdb.errors import StoreBusyError, os_error
@@ -20,6 +21,7 @@ from vfsdb.following import FollowingFileSystem
 from vfsdb.interface import FileSystem
 from vfsdb.maintenance import FLUSH_SECONDS, SYNC_SECONDS
 from vfsdb.mkfs import BLOCK_SIZE, INLINE_MAX, check_options, make_filesystem
+from vfsdb.past.restoring import restore_here
 from vfsdb.posix import VFS
 from vfsdb.posix_base import Shared
 from vfsdb.records import SUPERBLOCK_KEY
@@ -289,7 +291,7 @@ if hasattr(os, "register_at_fork"):
 def listen(filesystem: FileSystem, path: str, description: str = "", host: Host | None = None) -> Service | None:
     """Let others reach *filesystem*, the writer of the store in *path*; None where the host has no sockets."""
     try:
-        works = {"compact": compact_filesystem}
+        works: dict[str, Work] = {"compact": compact_filesystem, "restore": restore_here}
         return Service(filesystem, path, description or _description(), host, works)
     except OSError as error:
         if error.errno not in _NO_SOCKETS:

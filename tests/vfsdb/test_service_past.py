@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,30 @@ def test_what_comes_back_is_not_copied(held: vfsdb.VFS, fs: vfsdb.VFS) -> None:
     assert fs.undelete("/d/large").copied_bytes == 0
     assert in_use(held) == used
     assert core(held).committed.stores.blocks.version == before
+
+
+def test_a_restore_is_done_there_in_the_time_of_what_differs(
+    held: vfsdb.VFS, fs: vfsdb.VFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    call_at = RemoteFileSystem.call_at
+
+    def counted(remote: RemoteFileSystem, state: int, operation: str, *arguments: Any, **named: Any) -> Any:
+        asked.append(operation)
+        return call_at(remote, state, operation, *arguments, **named)
+
+    monkeypatch.setattr(RemoteFileSystem, "call_at", counted)
+    assert fs.restore("/", from_="then").files == 2
+    assert asked == ["at", "work", "leave"]
+    held.unlink("/d/large")
+    del asked[:]
+    held.retention = Retention()
+    with fs.at("then") as then:
+        held.delete_snapshot("then")
+        assert fs.restore("/d/large", from_=then).copied_bytes == 0  # what only that connection keeps
+    with pytest.raises(FileNotFoundError) as caught:
+        fs.restore("/d/none", from_=fs.version)
+    assert caught.value.filename == "/d/none"
 
 
 def test_a_transaction_there_has_earlier_states_too(held: vfsdb.VFS, fs: vfsdb.VFS) -> None:

@@ -7,6 +7,7 @@ had: see `vfsdb.past.returning`.
 
 from __future__ import annotations
 
+import errno
 import stat as stat_bits
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from vfsdb.past.alike import are_alike, may_be_alike
 from vfsdb.past.diff import touched
 from vfsdb.past.returning import Returning
 from vfsdb.paths import checked, components, join
+from vfsdb.remote import RemoteFileSystem, RemoteState
 from vfsdb.tree_reader import FsSource
 from vfsdb.tree_writer import FsTarget
 from vfsdb.walk import Walker
 
 ENTRIES_MAX: Final = 100_000  # in one transaction: about 200 MB of memory
+_NOT_THERE: Final = (errno.ENOSYS, errno.ENODATA)  # the other process does not do it, or does not keep that state
 _KEPT: Final = ("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_owner", "st_group")
 
 
@@ -53,10 +56,26 @@ def restore(target: FileSystem, past: FileSystem, path: str | bytes, caller: Cal
     for more; in a transaction of the caller it is a part of that. Cost: what differs, of a file its map; not its data,
     where *past* is of the same stores. OSError: ENOENT where *past* has no such path.
     """
+    place = checked(path)
+    if isinstance(target, RemoteFileSystem) and isinstance(past, RemoteState) and past.origin is target:
+        try:
+            return RestoreReport(*target.work("restore", None, place, past.version, caller))
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
     restoring = _Restoring(target, past, caller)
     with restoring:
-        restoring.run(checked(path))
+        restoring.run(place)
     return restoring.report
+
+
+def restore_here(
+    filesystem: FileSystem, progress: object, path: bytes, version: int, caller: Caller
+) -> tuple[object, ...]:
+    """`restore` to a version, for somebody who asks through the socket: the fields of its report."""
+    with closing(filesystem.at(version)) as past:
+        report = restore(filesystem, past, path, caller)
+    return tuple(getattr(report, name) for name in report.__slots__)
 
 
 class _Restoring:
