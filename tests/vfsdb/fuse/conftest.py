@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.vfsdb.fuse.mounted import Server
 from tests.vfsdb.fuse.stores import checked_mount
 
 pytest.register_assert_rewrite("tests.vfsdb.fuse.rules")
@@ -26,6 +27,21 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Path]:
         with TemporaryDirectory(ignore_cleanup_errors=True) as name:
             os.chmod(name, 0o755)
             yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A mount for the tests of a module."""
+    with checked_mount() as made:
+        yield made
+
+
+@pytest.fixture
+def there(server: Server, request: pytest.FixtureRequest) -> Path:
+    """A new directory on the mount."""
+    path = server.path / request.node.name.replace("/", "_")
+    path.mkdir()
+    return path
 
 
 @pytest.fixture

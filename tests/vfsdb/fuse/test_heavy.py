@@ -7,42 +7,18 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.vfsdb.fuse.mounted import Server, needs_fuse
-from tests.vfsdb.fuse.stores import checked_mount
+from tests.vfsdb.fuse import programs
+from tests.vfsdb.fuse.mounted import needs_fuse
 
 POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 LONG = 900
+run = partial(programs.run, seconds=LONG)
 pytestmark = [*needs_fuse, pytest.mark.torture]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with checked_mount() as made:
-        yield made
-
-
-@pytest.fixture
-def there(server: Server, request: pytest.FixtureRequest) -> Path:
-    """A new directory on the mount."""
-    path = server.path / request.node.name
-    path.mkdir()
-    return path
-
-
-def run(*command: object, cwd: Path, user: str | None = None) -> str:
-    """What a program says; an AssertionError with it where the program fails."""
-    words = [str(word) for word in command]
-    identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
-    done = subprocess.run(
-        words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LONG, **identity
-    )  # type: ignore[call-overload]  # fmt: skip
-    assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout[-4000:]}"
-    return str(done.stdout)
 
 
 def has_user(name: str) -> bool:

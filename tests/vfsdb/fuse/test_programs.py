@@ -6,13 +6,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.vfsdb.fuse.mounted import ROOT, SECONDS, Server, needs_fuse
-from tests.vfsdb.fuse.stores import checked_mount
+from tests.vfsdb.fuse.mounted import ROOT, SECONDS, needs_fuse
+from tests.vfsdb.fuse.programs import run
 
 pytestmark = needs_fuse
 STRESSORS = [
@@ -24,32 +23,8 @@ STRESSORS = [
 JOURNALS = ("delete", "truncate", "persist", "memory", "wal", "off")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with checked_mount() as made:
-        yield made
-
-
-@pytest.fixture
-def there(server: Server, request: pytest.FixtureRequest) -> Path:
-    """A new directory on the mount."""
-    path = server.path / request.node.name.replace("/", "_")
-    path.mkdir()
-    return path
-
-
 def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program}: apt-get install {program}")
-
-
-def run(*command: object, cwd: Path | None = None) -> str:
-    """What a program says; an AssertionError with it where the program fails."""
-    words = [str(word) for word in command]
-    done = subprocess.run(
-        words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False
-    )
-    assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout[-4000:]}"
-    return done.stdout
 
 
 @needs("git")
