@@ -24,7 +24,8 @@ from vfsdb.fuse import encoding
 from vfsdb.fuse.decoding import Malformed, fixed
 from vfsdb.fuse.device import HEADER_ROOM, receive, send
 from vfsdb.fuse.encoding import Encoder
-from vfsdb.fuse.handlers import Handler, Handlers, Reply
+from vfsdb.fuse.handlers import Handlers
+from vfsdb.fuse.handlers_base import Handler, Reply
 from vfsdb.fuse.negotiation import Agreement, negotiate
 from vfsdb.fuse.opcodes import Opcode
 from vfsdb.fuse.operations import Operations
