@@ -95,3 +95,12 @@ def test_fio_reads_what_it_wrote(there: Path, engine: str) -> None:
 def test_stressor_finds_nothing_wrong(there: Path, stressor: str) -> None:
     run("stress-ng", "--temp-path", there, "--verify", f"--{stressor}", 2, "--timeout", "1s", "--oom-avoid", cwd=there)
     assert list(there.iterdir()) == []
+
+
+@needs("stress-ng")
+@pytest.mark.torture
+def test_stressors_side_by_side_for_ten_minutes_find_nothing_wrong(there: Path) -> None:
+    words = [word for stressor in STRESSORS for word in (f"--{stressor}", 1)]
+    command = ["stress-ng", "--temp-path", there, "--verify", *words, "--timeout", "600s", "--oom-avoid"]
+    run(*command, cwd=there, seconds=900)
+    assert list(there.iterdir()) == []

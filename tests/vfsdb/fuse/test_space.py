@@ -13,6 +13,7 @@ import pytest
 
 import vfsdb
 from tests.vfsdb.fuse.mounted import ENVIRONMENT, SECONDS, is_mounted, needs_fuse
+from tests.vfsdb.fuse.stores import found_in
 from vfsdb.interface import StoreSpace
 
 pytestmark = needs_fuse
@@ -26,6 +27,11 @@ def mnt(tmp_path: Path) -> Iterator[Path]:
     yield path
     while is_mounted(path):
         subprocess.run(["umount", "-l", str(path)], timeout=SECONDS, check=True)
+
+
+def vfsdb_command(*words: object) -> None:
+    command = [sys.executable, "-m", "vfsdb", *map(str, words)]
+    subprocess.run(command, env=ENVIRONMENT, timeout=SECONDS, check=True, stdout=subprocess.DEVNULL)
 
 
 def excess(space: StoreSpace, segment_bytes: int) -> int:
@@ -75,11 +81,43 @@ def test_random_overwrites_stay_within_twice_what_lives_and_two_segments(
 ) -> None:
     store = tmp_path / "store"
     vfsdb.open(store, "c", serve=False, data_segment_bytes=segment_bytes, metadata_segment_bytes=segment_bytes).close()
-    command = [sys.executable, "-m", "vfsdb", "mount", "--daemon", str(store), str(mnt)]
-    subprocess.run(command, env=ENVIRONMENT, timeout=SECONDS, check=True)
+    vfsdb_command("mount", "--daemon", store, mnt)
     found = overwrite(store, mnt / "f", live, total, segment_bytes, synced)
     assert len(found) > 50 and max(found) <= 0, f"{max(found) / MEBIBYTE:.1f} MiB too much"
     subprocess.run(["umount", str(mnt)], timeout=SECONDS, check=True)
     with vfsdb.open(store, lock_timeout=SECONDS) as vfs:
         vfs.filesystem.syncfs()
         assert excess(vfs.space().blocks, segment_bytes) <= 0
+
+
+def test_compaction_beside_programs_gives_space_back_and_a_snapshot_does_not_wait_for_it(
+    tmp_path: Path, mnt: Path
+) -> None:
+    store, segment_bytes = tmp_path / "store", MEBIBYTE
+    vfsdb.open(store, "c", serve=False, data_segment_bytes=segment_bytes, auto_compact=False).close()
+    vfsdb_command("mount", "--daemon", store, mnt)
+    contents = {f"f{number}": os.urandom(50_000) for number in range(400)}
+    for name, content in contents.items():
+        (mnt / name).write_bytes(content)
+    for name in list(contents)[::2]:
+        os.unlink(mnt / name)
+        del contents[name]
+    os.sync()
+    command = [sys.executable, "-m", "vfsdb", "compact", str(store)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as compaction:
+        for name in contents:
+            assert (mnt / name).stat().st_size == 50_000
+            (mnt / "new").write_bytes(b"new")
+            os.unlink(mnt / "new")
+        vfsdb_command("snapshot", store, "then")
+        assert compaction.wait(SECONDS) == 0
+    assert {name: (mnt / name).read_bytes() for name in os.listdir(mnt)} == contents
+    assert sorted(os.listdir(mnt / ".snapshots/then")) == sorted(contents)
+    remote = vfsdb.RemoteFileSystem(str(store))
+    space = remote.space().blocks
+    remote.close()
+    assert space.total <= 1.2 * space.live + 2 * segment_bytes
+    subprocess.run(["umount", str(mnt)], timeout=SECONDS, check=True)
+    with vfsdb.open(store, lock_timeout=SECONDS):
+        pass  # its process has ended
+    assert found_in(store) == []
