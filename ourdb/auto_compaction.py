@@ -19,10 +19,10 @@ class AutoCompactor:
     """Compacts in small slices after commits of the long path, when much is reclaimable.
 
     Each commit brings it on by one slice, a large one by as many as look through twice its bytes.
-    It starts when more than a segment of the sealed ones is dead, and more than lives in them: so the store, with the
-    active segment and the copy that compaction makes, stays within twice its live bytes and two segments. What it
-    finds pinned it does not try again before another segment's worth is dead. On a full disk it tries again at the next
-    segment; any other error ends it. `Stats.compaction_problem` says so.
+    It starts when more than a segment of the sealed ones is dead, and more, but for half a segment, than lives in
+    them: so the store, with the active segment and the copy that compaction makes, stays within twice its live bytes
+    and two segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk
+    it tries again at the next segment; any other error ends it. `Stats.compaction_problem` says so.
     """
 
     def __init__(self, writer: Writer, pinned: Callable[[], int]) -> None:
@@ -90,7 +90,8 @@ class AutoCompactor:
             return False
         self._seen = now
         total, live = self._sizes()
-        return total - live > max(live, self._writer.segment_bytes) + self._floor
+        segment = self._writer.segment_bytes
+        return total - live > max(live - segment // 2, segment) + self._floor
 
     def _sizes(self) -> tuple[int, int]:
         """Total and live bytes of the sealed segments."""
