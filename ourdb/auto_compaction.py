@@ -103,8 +103,11 @@ class AutoCompactor:
     def _run(self) -> Generator[int, None, None]:
         groups, _ = plan_now(self._writer, 0.25)
         for group in groups:
-            self._step = Step(self._writer, self._pinned, group)
-            yield from self._step.slices()
+            try:
+                self._step = Step(self._writer, self._pinned, group)
+                yield from self._step.slices()
+            finally:
+                self._step = None  # it holds the victims' maps, and with them their space
         self._writer.checkpoint()
         purge(self._writer, self._pinned)
         total, live = self._sizes()

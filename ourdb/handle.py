@@ -13,9 +13,10 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from ourdb.auto_compaction import AutoCompactor
-from ourdb.errors import ForkedError, ModeError, OurDBError, StoreClosedError
+from ourdb.errors import ForkedError, ModeError, StoreClosedError
 from ourdb.fastpath import Rebind
 from ourdb.follow import Follower
+from ourdb.gone import Gone
 from ourdb.opening import is_ours
 from ourdb.position import Position
 from ourdb.state import Verify
@@ -26,16 +27,6 @@ from ourdb.writer import Writer
 
 Mode = Literal["r", "w", "c", "n"]
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
-
-
-class _Gone:
-    """Stands for the writer or follower of a handle that must not be used any more."""
-
-    def __init__(self, error: OurDBError) -> None:
-        self._error = error
-
-    def __getattr__(self, name: str) -> Any:
-        raise self._error
 
 
 class Handle(ABC):
@@ -54,7 +45,7 @@ class Handle(ABC):
     """
 
     def __init__(self, path: str, mode: Mode, storage: Storage, verify: Verify) -> None:
-        self._core: Any = _Gone(StoreClosedError(f"{path}: the store is not open"))
+        self._core: Any = Gone(StoreClosedError(f"{path}: the store is not open"))
         self.path = path
         self.mode: Mode = mode
         self._storage = storage
@@ -93,7 +84,7 @@ class Handle(ABC):
     @property
     def closed(self) -> bool:
         """Whether the handle was closed (or belongs to the parent process)."""
-        return isinstance(self._core, _Gone)
+        return isinstance(self._core, Gone)
 
     def _let_go(self, view: View) -> None:
         """A view was closed: it pins nothing any more."""
@@ -115,13 +106,13 @@ class Handle(ABC):
         Open views of this handle stay readable; their segments are no longer pinned.
         """
         core = self._core
-        if isinstance(core, _Gone):
+        if isinstance(core, Gone):
             return
         if self._ticker is not None:
             self._ticker.stop()
         if self._compactor is not None:
             self._compactor.stop()
-        self._core = _Gone(StoreClosedError(f"{self.path}: the store was closed; open it again"))
+        self._core = Gone(StoreClosedError(f"{self.path}: the store was closed; open it again"))
         self._lengthen()
         lock, self._lock = self._lock, None
         try:
@@ -159,7 +150,7 @@ class Handle(ABC):
     def _after_fork(self) -> None:
         """Runs in a forked child."""
         core = self._core
-        if isinstance(core, _Gone):
+        if isinstance(core, Gone):
             return
         core.abandon()
         self._lengthen()
@@ -171,7 +162,7 @@ class Handle(ABC):
         if isinstance(core, Follower):
             self._core = _Reopened(self)
         else:
-            self._core = _Gone(
+            self._core = Gone(
                 ForkedError(f"{self.path}: this handle belongs to the parent process; open the store in the child")
             )
 

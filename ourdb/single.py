@@ -64,7 +64,7 @@ class Single(NamedTuple):
     commit: Callable[[Mapping[int, bytes], Iterable[int], bytes, int], int]  # its sequence; 0: the long path has it
     bind: Callable[[Bound, int], None]  # use this, up to that limit, once the gate opens
     reopen: Callable[[], None]  # open it, as the last step before the lock is given back
-    close: Callable[[], None]  # the next call takes the long path
+    close: Callable[[], None]  # the next call takes the long path; nothing is held of the state
     is_open: Callable[[], bool]
     place: Callable[[], Place]
     enter: Callable[[Place], None]  # go on from there, after another `bind`
@@ -124,8 +124,10 @@ def make_single(
     gate = new_gate(shut)
     take, give = gate.take, gate.give
 
-    def lookup(key: int) -> int:
+    def absent(key: int) -> int:
         return 0
+
+    lookup: Callable[[int], int] = absent
 
     def set(key: int | None, value: bytes, *, codec: str | None = None) -> int:
         nonlocal tail, sequence, begun, key_count, limit, half_done
@@ -288,9 +290,11 @@ def make_single(
         wanted = new_limit
 
     def close() -> None:
-        nonlocal limit, wanted, data
+        nonlocal limit, wanted, data, overlay, overlay_get, slots, page_ok, lookup, numbers, ground
         limit = wanted = -1
-        data = None
+        data = ground = None
+        overlay, slots, page_ok, lookup, numbers = {}, (), b"", absent, []  # they keep maps of files
+        overlay_get = overlay.get
 
     def is_open() -> bool:
         return wanted >= 0 and half_done is None

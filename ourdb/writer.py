@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 from ourdb.bulk import JOIN_VALUE_MAX, Start, encode_puts
@@ -31,6 +31,7 @@ from ourdb.errors import (
     LimitError,
     ModeError,
     RecordNotFoundError,
+    StoreClosedError,
 )
 from ourdb.format import (
     CLOSE,
@@ -54,9 +55,10 @@ from ourdb.format import (
     slot_is_live,
 )
 from ourdb.full_disk import is_full
+from ourdb.gone import Gone
 from ourdb.position import Position
 from ourdb.session import LogSession
-from ourdb.state import checked_key
+from ourdb.state import State, checked_key
 from ourdb.tail import MAP_VALUE_MAX
 
 _SMALL_BYTES_MAX = 16 << 10  # of a commit that may be one of many
@@ -408,7 +410,9 @@ class Writer(LogSession):
     def _release(self) -> None:
         self._closed = True
         self._single.close()
-        self._map = None
+        self._map = self._loaded = None
+        # Readers that still have a state keep its maps; else the files are given up now, not when garbage is collected.
+        self.live = cast(State, Gone(StoreClosedError(f"{self.storage.path}: the store was closed; open it again")))
         for file in (self._file, self._state_file):
             if file is not None:
                 file.close()

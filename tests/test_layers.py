@@ -14,7 +14,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "ourdb": [
         {"errors", "full_disk", "progress", "report"},
         {"storage", "memory"},
-        {"format", "position", "codecs", "leases", "gate", "aside", "faults", "power_cut"},
+        {"format", "position", "codecs", "leases", "gate", "gone", "aside", "faults", "power_cut"},
         {"manifest", "slots", "testing"},
         {"bulk", "delta", "index", "segment", "small"},
         {"index_writer"},

@@ -1,5 +1,8 @@
 """Compaction by itself keeps up with whoever writes, in small commits and in large ones."""
 
+import gc
+from pathlib import Path
+
 import pytest
 
 from ourdb import OurDB, auto_compaction, moving
@@ -24,3 +27,23 @@ def test_a_store_that_is_overwritten_for_ever_stays_small(
         assert max(sizes[len(sizes) // 2 :]) <= max(sizes[: len(sizes) // 2]) + SEGMENT_BYTES
         assert db.get(values - 1) == b"%08d" % (len(sizes) - 1) * (length // 8)
         assert not db.stats().compaction_problem
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="there is no list of this process's maps")
+def test_what_compaction_by_itself_replaced_takes_no_space(tmp_path: Path) -> None:
+    """A removed file that is mapped still takes its space; nothing keeps the map once the compaction is done."""
+    gc.collect()
+    gc.disable()
+    try:
+        with OurDB(tmp_path / "s", segment_bytes=1 << 20) as db:
+            for _ in range(20):
+                for key in range(60):
+                    db.set(key, bytes(100_000))
+            assert db.stats().total_bytes < 20 * 60 * 100_000 // 2
+            held = [line for line in MAPS.read_text().splitlines() if str(tmp_path) in line and "deleted" in line]
+            assert not held
+    finally:
+        gc.enable()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -174,6 +176,34 @@ def test_iteration_shows_one_moment(db: OurDB) -> None:
             db[key + 1] = b"new"
         db.pop(1999 - key, None)
     assert seen == [(key, b"old") for key in range(2000)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no list of this process's files")
+@pytest.mark.parametrize("write_mode", ["map", "pwrite"])
+def test_closed_store_holds_no_file(tmp_path: Path, write_mode: Any) -> None:
+    """Not even until garbage is collected: else removed files keep their space, and the host's file system is busy."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        db = OurDB(tmp_path / "s", write_mode=write_mode, segment_bytes=1 << 20)
+        for key in range(60):
+            db.set(key, bytes(100_000))
+        assert db.get(0) == bytes(100_000)
+        db.checkpoint()
+        db.commit({}, range(50))
+        db.compact()
+        db.commit({1: b"one", 2: b"two"})
+        with db.view() as view:
+            assert view[1] == b"one"
+        db.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+        db = OurDB(tmp_path / "s", "w")  # one that writes nothing
+        assert db.get(1) == b"one"
+        db.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
 
 
 def test_value_view_outlives_changes_and_close(tmp_path: Path, options: dict[str, Any]) -> None:

@@ -341,6 +341,24 @@ def test_closed_filesystem_answers_nothing(store: Path) -> None:
         assert raised.value.errno == errno.EBADF
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="there is no list of this process's files")
+def test_closed_filesystem_holds_no_file_of_its_stores(store: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        with vfsdb.open(store, metadata_segment_bytes=1 << 20, data_segment_bytes=1 << 20) as fs:
+            for number in range(30):
+                fs.write_bytes(f"/{number}", bytes(300_000))
+            fs.rmtree("/", ignore_errors=True)
+            fs.sync()
+            with fs.view() as view:
+                assert view.listdir("/") == fs.listdir("/")
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
+
+
 def test_forgotten_filesystem_is_closed_with_a_warning(store: Path) -> None:
     with pytest.warns(ResourceWarning, match="unclosed filesystem"):
         vfsdb.open(store).write_text("/file", "new")
