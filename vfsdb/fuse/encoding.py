@@ -71,6 +71,7 @@ class Encoder:
     """Makes replies that have attributes; the kernel keeps names and attributes for so many seconds."""
 
     def __init__(self, entry_seconds: float, attribute_seconds: float) -> None:
+        self.seconds = entry_seconds, attribute_seconds
         entry, attribute = _timeout(entry_seconds), _timeout(attribute_seconds)
         self._valid = (entry[0], attribute[0], entry[1], attribute[1])
         self._attribute_valid = attribute

@@ -87,7 +87,11 @@ class Handlers(NameHandlers, AttributeHandlers, FileHandlers):
     def readdirplus(self, request: Request) -> Reply:
         handle, offset, size, _, _, _, _ = fixed(s.READ_IN, request.body)
         found = self._operations.readdirplus(handle, offset, size // _ENTRY_PLUS_BYTES + 1)
-        encoder = self._unkept if request.node in self._volatile else self._encoder
+        encoder = self._encoder
+        if request.node in self._volatile:
+            encoder = self._unkept_names
+        elif found and found[0][0].ino in self._volatile:  # then it is all of the answer
+            encoder = self._unkept_attributes
         content, count = encoder.entries_plus(found, size)
         if count < len(found):
             self._operations.undelivered(found[count:])

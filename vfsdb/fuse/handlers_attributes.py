@@ -26,13 +26,13 @@ class AttributeHandlers(HandlersBase):
     def getattr(self, request: Request) -> Reply:
         flags, _, handle = fixed(s.GETATTR_IN, request.body)
         found = self._operations.getattr(request.node, handle if flags & GETATTR_FH else None)
-        encoder = self._unkept if request.node in self._volatile else self._encoder
+        encoder = self._unkept_attributes if request.node in self._volatile else self._encoder
         return encoder.attributes(request.unique, found)
 
     def statx(self, request: Request) -> Reply:
         flags, _, handle, _, _ = fixed(s.STATX_IN, request.body)
         found = self._operations.getattr(request.node, handle if flags & GETATTR_FH else None)
-        encoder = self._unkept if request.node in self._volatile else self._encoder
+        encoder = self._unkept_attributes if request.node in self._volatile else self._encoder
         return encoder.extended(request.unique, found)
 
     def setattr(self, request: Request) -> Reply:

@@ -20,6 +20,9 @@ class HandlersBase:
     def __init__(self, operations: Operations, encoder: Encoder, flags: Init, *, keep_cache: bool) -> None:
         self._operations = operations
         self._encoder = encoder
-        self._volatile, self._unkept = operations.volatile, Encoder(0, 0)
+        self._volatile = operations.volatile
+        entry_seconds, attribute_seconds = encoder.seconds
+        self._unkept_names = Encoder(0, attribute_seconds)  # in a volatile directory
+        self._unkept_attributes = Encoder(entry_seconds, 0)  # of one
         self._open_flags = int(Fopen.KEEP_CACHE) if keep_cache else 0
         self._setxattr_in = s.SETXATTR_IN if flags & Init.SETXATTR_EXT else s.SETXATTR_COMPAT_IN

@@ -17,10 +17,10 @@ class NameHandlers(HandlersBase):
     def lookup(self, request: Request) -> Reply:
         name = decoding.name(request.body)
         volatile = self._volatile
-        encoder = self._unkept if request.node in volatile else self._encoder
+        encoder = self._unkept_names if request.node in volatile else self._encoder
         try:
             found = self._operations.lookup(request.node, name, self._operations.caller(request.uid, request.gid))
-            return (self._unkept if found[1] in volatile else encoder).entry(request.unique, found)
+            return (self._unkept_attributes if found[1] in volatile else encoder).entry(request.unique, found)
         except OSError as error:
             if error.errno == errno.ENOENT and encoder.keeps_negative:
                 return self._encoder.negative(request.unique)

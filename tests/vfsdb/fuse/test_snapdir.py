@@ -87,6 +87,10 @@ def test_visible_directory_is_listed(mnt: Path) -> None:
     assert sorted(os.listdir(mnt)) == [".snapshots", "d"]
     listed = subprocess.run(["ls", "-laR", mnt], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert listed.stderr == "" and ".snapshots/then/d:" in listed.stdout
+    before = (mnt / ".snapshots").stat()
+    vfsdb_command("snapshot", mnt.parent / "store", "new")
+    after = (mnt / ".snapshots").stat()
+    assert after.st_mtime_ns > before.st_mtime_ns and after.st_nlink == before.st_nlink + 1
 
 
 @pytest.mark.parametrize("mnt", ["snapdir=off"], indirect=True)
