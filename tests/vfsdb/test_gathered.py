@@ -266,3 +266,19 @@ def test_an_operation_looks_at_no_file_that_others_left_unflushed(
     fs.syncfs()
     assert fs.read(handles[1], 100, 0) == b"unflushed"
     fs.close()
+
+
+@pytest.mark.parametrize("what", ["mode", "uid", "gid", "size", "flags"])
+@pytest.mark.parametrize("wrong", [1.5, float("nan"), "1"])
+def test_what_no_record_can_hold_is_refused_by_the_operation_itself(fs: InodeFileSystem, what: str, wrong: Any) -> None:
+    """Found when it is stored, it would keep all that is gathered from being stored, for ever."""
+    ino = fs.write_file(ROOT, b"file", b"content").st_ino
+    fs.syncfs()
+    fs.mkdir(ROOT, b"before")
+    with pytest.raises(TypeError, match=what):
+        fs.setattr(ino, SetAttr(**{what: wrong}))
+    fs.mkdir(ROOT, b"after")
+    fs.syncfs()
+    with closing(after_kill(fs)) as left:
+        assert names(left) == {b"first", b"file", b"before", b"after"}
+    fs.close()

@@ -24,6 +24,7 @@ class Attributes(Answers):
         return self._answer(ino if handle is None else self.files.handles.get(handle).ino)
 
     def setattr(self, ino: int, changes: SetAttr, handle: int | None = None, caller: Caller = OWNER) -> Stat:
+        _require_numbers(changes)
         opened = None if handle is None else self.files.handles.get(handle)
         target = ino if opened is None else opened.ino
 
@@ -59,3 +60,16 @@ class Attributes(Answers):
 
     def removexattr(self, ino: int, name: bytes, caller: Caller = OWNER) -> None:
         self._change(lambda ws: attributes.remove_xattr(ws, ino, name, caller), ino)
+
+
+def _require_numbers(changes: SetAttr) -> None:
+    """TypeError for what no record can hold: found when it is stored, it would take others' operations with it."""
+    for what, number in (
+        ("mode", changes.mode),
+        ("uid", changes.uid),
+        ("gid", changes.gid),
+        ("size", changes.size),
+        ("flags", changes.flags),
+    ):
+        if number is not None and not isinstance(number, int):
+            raise TypeError(f"{what} is an int, not {type(number).__name__}")
