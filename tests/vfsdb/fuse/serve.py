@@ -17,6 +17,7 @@ import vfsdb
 from vfsdb.core import InodeFileSystem
 from vfsdb.fuse import mount
 from vfsdb.interface import OWNER, ROOT, Caller, FileSystem, SetAttr
+from vfsdb.snapdir import SnapdirFileSystem
 
 
 class Broken(InodeFileSystem):
@@ -35,8 +36,8 @@ def opened(kind: str) -> tuple[FileSystem, object]:
         return vfsdb.HostFileSystem(path), None
     if name in ("store", "reader"):
         vfs = vfsdb.open(path, "r" if name == "reader" else "c", serve=False, commit_at_close=False, commit_each=False)
-    else:
-        vfs = vfsdb.memory()
+        return SnapdirFileSystem(vfs.filesystem), vfs  # as `vfsdb mount` has it
+    vfs = vfsdb.memory()
     if name == "broken":
         assert isinstance(vfs.filesystem, InodeFileSystem)
         return Broken(vfs.filesystem.committed), vfs
