@@ -2,8 +2,9 @@
 
 Right is the whole tree after any one of the steps ACK to START; with ACK 0 an empty or half-made directory opens as
 empty. The filesystem must say the same to a reader, to the writer that recovers it and to the next one; its
-records must keep their invariants, and it must take new work. A server reads lines ``DIR<TAB>ACK<TAB>START``.
-With ``--once`` nothing is opened again after that work: for callers that check what it left anyway.
+records must keep their invariants, it must take new work, and fsck must find nothing then. A server reads lines
+``DIR<TAB>ACK<TAB>START``. With ``--once`` nothing is opened again after that work: for callers that check what it left
+anyway.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.crash.asked import main as asked_main
 from tests.vfsdb import invariants
 from vfsdb.core import InodeFileSystem
 from vfsdb.errors import FormatError, PartnerError
+from vfsdb.fsck import fsck
 from vfsdb.interface import ROOT
 
 COUNT_MAX = 200
@@ -73,6 +75,8 @@ def check(kind: str, path: str | None, low: int, high: int, storages: Any = None
         raise WrongStateError(f"a reader saw another tree than the writer after it, step {at}")
     _use(fs)
     fs.close()
+    if path is not None:
+        _expect_clean(path)
     if again:
         fs = story.open_filesystem(path, "w", storages)
         _expect(_looked_over(fs), found)
@@ -84,6 +88,13 @@ def _looked_over(fs: InodeFileSystem) -> story.Contents:
     """The whole tree of *fs*, whose records keep their invariants."""
     invariants.check(fs.committed)
     return story.read_everything(fs)
+
+
+def _expect_clean(path: str) -> None:
+    """The check from the records up, which knows nothing of the core, finds nothing."""
+    report = fsck(path)
+    if report.findings:
+        raise WrongStateError(f"fsck finds {[str(one) for one in report.findings[:3]]}")
 
 
 def _expect(found: story.Contents, wanted: story.Contents) -> None:
