@@ -171,9 +171,13 @@ class _Pattern(NamedTuple):
 
 
 def _several(patterns: Iterable[str], what: str) -> Iterable[str]:
-    if isinstance(patterns, str):
+    if isinstance(patterns, str | bytes):
         raise TypeError(f"{what} is a list of patterns, not one: [{patterns!r}]")
-    return patterns
+    several = list(patterns)
+    for pattern in several:
+        if not isinstance(pattern, str):
+            raise TypeError(f"{what} is a list of patterns, each a str, not {type(pattern).__name__}")
+    return several
 
 
 def _compiled(pattern: str) -> _Pattern:

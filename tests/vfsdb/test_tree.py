@@ -277,6 +277,8 @@ def test_patterns_choose(
     [
         lambda vfs, host: vfs.import_tree(host, "/t", exclude="*.py"),
         lambda vfs, host: vfs.export_tree("/", host, include="*.py"),
+        lambda vfs, host: vfs.export_tree("/", host, include=b"*.py"),
+        lambda vfs, host: vfs.export_tree("/", host, exclude=[b"*.py"]),
     ],
 )
 def test_one_pattern_in_place_of_a_list_is_refused(vfs: VFS, host: Path, call: Callable[..., object]) -> None:
