@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from ourdb.errors import LimitError
-from ourdb.format import SEGMENT_HEADER, SEGMENT_NUMBER_MAX, TABLE_INDEX_MAX, SegmentHeader
+from ourdb.format import RECORD_BYTES, SEGMENT_HEADER, SEGMENT_NUMBER_MAX, TABLE_INDEX_MAX, SegmentHeader
 from ourdb.full_disk import is_full
 from ourdb.manifest import Manifest, SegmentEntry, finish_switch, prepare_switch
 from ourdb.recovery import Loaded
@@ -33,7 +33,15 @@ class RollingLog(LogTail):
     def _continue_segment(self, loaded: Loaded) -> None:
         entry = self.manifest.active
         assert entry is not None
-        self._file = self.storage.open(segment_name(entry.number), write=True)
+        file = self.storage.open(segment_name(entry.number), write=True)
+        try:  # room for the session's mark: where there is none nothing has begun
+            needed = -(-(loaded.offset + RECORD_BYTES) // 4096) * 4096
+            if file.size() < needed:
+                file.allocate(needed)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
         self._enter_active(entry, loaded.offset)
         self.durable_offset = loaded.offset
         if loaded.hint_end:  # only close and session marks lie between the last hint and the tail

@@ -72,7 +72,7 @@ class Committed:
         self.concurrent = stores.metadata.concurrent
         self._versions: dict[int, int] = {}  # of records that were read or written here, where engines are concurrent
         load = self._load_with_version if self.concurrent else stores.metadata.get
-        self.gathered = Gathered()
+        self.gathered = Gathered(self.superblock.inline_max)
         self.state = State(load, self.gathered.records, cache_bytes)
         self.lock = self.state.lock
         self.put_bytes = self._synced_bytes = 0

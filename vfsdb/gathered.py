@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vfsdb.records import COUNTERS_KEY, Counters, Inode, record_bytes
+from vfsdb.records import COUNTERS_KEY, PAGE_BYTES_MAX, Counters, Inode, record_bytes
 
 OPERATIONS_MAX: Final = 1024
 BYTES_MAX: Final = 128 << 10  # about, of records: what can still be stored on a full disk; see `ourdb`'s reserve
+_FEW: Final = 12  # records, each of at most `PAGE_BYTES_MAX` bytes: always taken
 AGAIN_MAX: Final = 2  # generations that an inode's number may take in one commit: it raises the version by more
 
 
@@ -35,8 +36,9 @@ class Gathered:
         Key -> record, or `vfsdb.state.ABSENT`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inline_max: int) -> None:
         self.enabled = False
+        self._few = _FEW if inline_max <= PAGE_BYTES_MAX else 0
         self.records: dict[int, Any] = {}
         self._operations = 0
         self._byte_count = 0
@@ -52,6 +54,12 @@ class Gathered:
             and self._byte_count < BYTES_MAX
             and self._again < AGAIN_MAX
         )
+
+    def takes(self, changed: Mapping[int, Any]) -> bool:
+        """Whether there is room for these records, too: an operation may change any number of them."""
+        if len(changed) <= self._few:
+            return True
+        return self._byte_count + sum(map(record_bytes, changed.values())) <= BYTES_MAX
 
     def add(self, changed: Mapping[int, Any], originals: Mapping[int, Any], counters: Counters) -> None:
         """An operation changed these records. Broken off by an interrupt it is here as a whole, or not at all."""

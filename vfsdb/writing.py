@@ -31,6 +31,7 @@ from vfsdb.writeset import NeedsSavepoint, WriteSet
 
 T = TypeVar("T")
 BUFFERED_BYTES_MAX: Final = 64 << 20
+_LOOKS_MAX: Final = 4  # for room: one may end before what it frees is free, where compaction goes on beside it
 _CONFLICTS_MAX: Final = 1000
 
 
@@ -203,7 +204,7 @@ class Writing:
             self._drop(ino)
 
     def _alone(self, operation: Callable[[Transaction], T], frees: bool = False, gathers: bool = True) -> T:
-        with_buffers, looked = not (frees and self._cannot_flush), False
+        with_buffers, looks = not (frees and self._cannot_flush), 0
         gathered = self.committed.gathered
         for _ in range(_CONFLICTS_MAX):
             level = Level(Transaction(self.committed))
@@ -226,9 +227,9 @@ class Writing:
                         continue
                 elif gathered.records and self.committed.store_gathered():
                     continue
-                if looked or not self._room.make(frees):
+                if looks == _LOOKS_MAX or not self._room.make(frees):
                     raise
-                looked = True
+                looks += 1
                 continue
             finally:
                 self._operation = before
@@ -253,6 +254,7 @@ class Writing:
     def _commit(self, level: Level, with_buffers: bool = True, gather: bool = False) -> None:
         """Flush every buffer into the transaction and commit it; the lock is held. Gathered it goes without them."""
         transaction = level.transaction
+        gather = gather and self.committed.gathered.takes(transaction.mine)
         gone = self._flush_all(level, with_buffers and not gather) if self.buffers else ()
 
         def shown() -> None:  # under the state lock: a reader finds old state and buffers, or new state and none

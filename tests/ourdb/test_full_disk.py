@@ -142,3 +142,23 @@ def test_compaction_by_itself_that_meets_an_error_says_so_and_commits_go_on(
         assert bool(db.stats().compaction_problem) == ends
         assert (db.stats().compactions == 0) == ends
         assert (db[3], db[110]) == (b"119;" * 60, b"stays" * 10)
+
+
+def test_first_commit_after_a_reopen_that_finds_no_room_for_the_log_ends_no_handle() -> None:
+    plain = MemoryStorage()
+    with OurDB("s", storage=plain, auto_compact=False) as db:
+        db[1] = b"one"
+    name = next(name for name in plain.names() if name.startswith("segment"))
+    content = plain.read_file(name).rstrip(b"\0")
+    file = plain.open(name, write=True)
+    file.truncate(-(-len(content) // 8) * 8)  # the log ends where the file does
+    file.close()
+    storage = FaultyStorage(plain, "allocate", 1, errno.ENOSPC, sticky=True)
+    with OurDB("s", storage=storage, auto_compact=False) as db:
+        with pytest.raises(OSError, match="No space"):
+            db[2] = b"two"
+        assert not db.failed
+        storage.heal()
+        db[2] = b"two"
+    with OurDB("s", storage=plain) as db:
+        assert dict(db) == {1: b"one", 2: b"two"}

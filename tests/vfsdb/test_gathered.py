@@ -21,7 +21,6 @@ from vfsdb.mkfs import make_filesystem
 from vfsdb.posix import VFS
 from vfsdb.records import SUPERBLOCK_KEY
 from vfsdb.stores.ourdb_store import open_stores
-from vfsdb.transaction import Transaction
 
 STORED_BYTES_MAX = 200 << 10  # what a store has aside for a full disk
 
@@ -181,9 +180,8 @@ def test_a_reader_sees_what_is_stored_and_then_all_of_it() -> None:
         assert names(reader) == names(fs)
 
 
-def test_a_commit_never_takes_more_than_is_kept_for_a_full_disk(
-    fs: InodeFileSystem, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def committed_sizes(fs: InodeFileSystem, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each commit from now on, about."""
     sizes: list[int] = []
     metadata = fs.committed.stores.metadata
     committing = metadata.commit
@@ -193,6 +191,13 @@ def test_a_commit_never_takes_more_than_is_kept_for_a_full_disk(
         return committing(puts, deletes, **options)
 
     monkeypatch.setattr(metadata, "commit", measured)
+    return sizes
+
+
+def test_a_commit_never_takes_more_than_is_kept_for_a_full_disk(
+    fs: InodeFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = committed_sizes(fs, monkeypatch)
     for turn in range(3):
         for number in range(400):
             fs.write_file(ROOT, b"%d" % number, bytes(1900))
@@ -202,6 +207,45 @@ def test_a_commit_never_takes_more_than_is_kept_for_a_full_disk(
     assert len(sizes) > 10
     assert STORED_BYTES_MAX // 4 < max(sizes) < STORED_BYTES_MAX
     fs.close()
+
+
+def test_nor_where_files_are_large_inside_their_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = open_stores(storages=tuple(disks(Power(), False)), mode="c")
+    make_filesystem(stores, block_size=131072, inline_max=50_000)
+    fs = InodeFileSystem(Committed(stores), flush_seconds=0, sync_seconds=0, commit_each=False)
+    sizes = committed_sizes(fs, monkeypatch)
+    for number in range(20):
+        fs.write_file(ROOT, b"%d" % number, bytes(50_000))
+    fs.syncfs()
+    assert 50_000 < max(sizes) < STORED_BYTES_MAX
+    fs.close()
+
+
+def test_a_transaction_is_stored_at_its_end(fs: InodeFileSystem) -> None:
+    vfs = VFS(fs)
+    vfs.mkdir("/before")
+    with vfs.transaction():
+        vfs.write_bytes("/inside", b"inside")
+    with closing(after_kill(fs)) as left:
+        assert names(left) == {b"first", b"before", b"inside"}
+    vfs.close()
+
+
+def test_access_times_of_any_number_of_files_are_stored_at_once() -> None:
+    sizes: list[int] = []
+    fs = open_on(disks(Power(), False), atime="strictatime")
+    for number in range(400):
+        fs.write_file(ROOT, b"%d" % number, bytes(1900))
+        fs.read_file(fs.lookup(ROOT, b"%d" % number).st_ino)
+    adding = fs.committed.gathered.add
+
+    def added(changed: Any, *others: Any) -> None:
+        sizes.append(len(changed))
+        adding(changed, *others)
+
+    fs.committed.gathered.add = added  # type: ignore[method-assign]
+    fs.close()
+    assert max(sizes, default=0) < 100
 
 
 def test_a_number_that_is_used_again_has_another_generation(fs: InodeFileSystem) -> None:
@@ -225,60 +269,3 @@ def test_commits_that_are_durable_one_by_one_are_not_gathered() -> None:
         before = stored(fs)
         fs.mkdir(ROOT, b"one")
         assert fs.committed.stores.metadata.durable_version > before
-
-
-def test_a_transaction_is_whole_among_what_is_gathered(fs: InodeFileSystem) -> None:
-    vfs = VFS(fs)
-    before = stored(fs)
-    with vfs.transaction():
-        vfs.write_bytes("/one", b"1" * 5000)
-        vfs.write_bytes("/two", b"2" * 5000)
-    vfs.mkdir("/three")
-    assert sorted(vfs.listdir("/")) == ["first", "one", "three", "two"]
-    with closing(after_kill(fs)) as left:
-        assert names(left) in ({b"first"}, {b"first", b"one", b"two"}, {b"first", b"one", b"two", b"three"})
-        assert stored(left) >= before
-    vfs.close()
-
-
-def test_an_operation_looks_at_no_file_that_others_left_unflushed(
-    fs: InodeFileSystem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    handles = []
-    for number in range(100):
-        handles.append(fs.create(ROOT, b"%d" % number, 0o644, os.O_RDWR)[1])
-        fs.write(handles[-1], b"unflushed", 0)
-    asked: list[int] = []
-    exists = Transaction.exists
-
-    def counted(transaction: Transaction, ino: int) -> bool:
-        asked.append(ino)
-        return exists(transaction, ino)
-
-    monkeypatch.setattr(Transaction, "exists", counted)
-    fs.mkdir(ROOT, b"d")
-    assert len(asked) < 5
-    fs.files.commits_at_close = False
-    fs.release(handles[0])
-    fs.unlink(ROOT, b"0")
-    monkeypatch.undo()
-    assert len(fs.commits.buffers) == 99  # what was buffered of a file that is gone went with it
-    fs.syncfs()
-    assert fs.read(handles[1], 100, 0) == b"unflushed"
-    fs.close()
-
-
-@pytest.mark.parametrize("what", ["mode", "uid", "gid", "size", "flags"])
-@pytest.mark.parametrize("wrong", [1.5, float("nan"), "1"])
-def test_what_no_record_can_hold_is_refused_by_the_operation_itself(fs: InodeFileSystem, what: str, wrong: Any) -> None:
-    """Found when it is stored, it would keep all that is gathered from being stored, for ever."""
-    ino = fs.write_file(ROOT, b"file", b"content").st_ino
-    fs.syncfs()
-    fs.mkdir(ROOT, b"before")
-    with pytest.raises(TypeError, match=what):
-        fs.setattr(ino, SetAttr(**{what: wrong}))
-    fs.mkdir(ROOT, b"after")
-    fs.syncfs()
-    with closing(after_kill(fs)) as left:
-        assert names(left) == {b"first", b"file", b"before", b"after"}
-    fs.close()
