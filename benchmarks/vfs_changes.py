@@ -46,7 +46,7 @@ def _backup(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
 def _feed(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     """Files made, changed and removed one by one, told from the log; and how soon a watch in the process tells."""
     count = sizes.walk_files // 10
-    with store(directory) as fs:
+    with store(directory, auto_compact=False) as fs:  # which gives the history of so many changes up
         fs.mkdir("/d")
         since = fs.version
         start = perf_counter()
