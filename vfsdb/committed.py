@@ -172,15 +172,14 @@ class Committed:
             originals = transaction.originals
             if gathered.records:
                 changed, originals = {**gathered.records, **changed}, {}
-            puts, deletes = self._encoded(changed, originals)
-            puts[COUNTERS_KEY] = codecs.encode_counters(counters)
+            puts, deletes = self._encoded(changed, originals, counters)
         self.state.publish(transaction.originals)
         try:
             version = self.version if gather else self._stored(transaction, puts, deletes, counters)
             with self.lock:
                 if gather:
                     gathered.add(changed, transaction.originals, counters)
-                else:
+                elif gathered.records:
                     gathered.clear()
                 self.state.show(changed, puts)
                 self._reader = self._no_reader
@@ -214,9 +213,7 @@ class Committed:
             else:
                 version = self.stores.metadata.commit(puts, deletes, needs=counters.needs)
         except OSError as error:
-            if not is_full(error):
-                raise
-            if not self._frees(transaction, counters):
+            if not (is_full(error) and self._frees(transaction, counters)):
                 raise
             self.refused += 1
             return self._store(puts, deletes, counters.needs, self._expected(transaction), freeing=True)
@@ -229,8 +226,7 @@ class Committed:
         """
         gathered = self.gathered
         self.refused += 1
-        puts, deletes = self._encoded(gathered.records, {})
-        puts[COUNTERS_KEY] = codecs.encode_counters(self.counters)
+        puts, deletes = self._encoded(gathered.records, {}, self.counters)
         try:
             version = self._store(puts, deletes, self.counters.needs, None, freeing=True)
             with self.lock:
@@ -256,8 +252,10 @@ class Committed:
         )
 
     @staticmethod
-    def _encoded(records: Mapping[int, Any], originals: Mapping[int, Any]) -> tuple[dict[int, bytes], list[int]]:
-        """Puts and deletes, but for the counters. What was not there by *originals* needs no delete."""
+    def _encoded(
+        records: Mapping[int, Any], originals: Mapping[int, Any], counters: Counters
+    ) -> tuple[dict[int, bytes], list[int]]:
+        """Puts and deletes. What was not there by *originals* needs no delete."""
         puts: dict[int, bytes] = {}
         deletes: list[int] = []
         for key, record in records.items():
@@ -272,6 +270,7 @@ class Committed:
                 puts[key] = codecs.encode_xattrs(record)
             elif record is ABSENT and originals.get(key) is not ABSENT:
                 deletes.append(key)
+        puts[COUNTERS_KEY] = codecs.encode_counters(counters)
         return puts, deletes
 
     def _store(
