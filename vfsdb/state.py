@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, Final, cast
 
 from vfsdb import codecs
@@ -42,7 +43,7 @@ from vfsdb.records import (
 
 Record = Inode | Page | FreePage | dict[bytes, bytes] | Counters | Superblock
 CACHE_BYTES: Final = 32 << 20
-_FACTOR, _FIXED = 3, 700  # memory of a decoded record, by its encoded bytes: an estimate
+_FACTOR, _FIXED = 3, 700  # memory of a decoded record, by its encoded bytes: an estimate. Content is counted once
 
 
 class _Absent:
@@ -78,6 +79,14 @@ def decode(data: bytes, key: int) -> Record:
     if decoder is None:
         raise CorruptionError(f"metadata record {key} is of type {record_type}, which is not used here")
     return decoder(data, key)
+
+
+def _memory(record: Record, encoded_bytes: int) -> int:
+    """About how much memory *record* takes."""
+    cost = encoded_bytes * _FACTOR + _FIXED
+    if type(record) is Inode and record.inline:
+        cost -= len(record.inline) * (_FACTOR - 1)
+    return cost
 
 
 class _MovedOn(dict[int, Any]):
@@ -116,7 +125,9 @@ class State:
     shown : Moment
         What new readers read.
     young : dict[int, Record]
-        The younger half of the cache: right for a moment that was the newest before and after the look.
+        The larger part of the cache, in the order in which records came: right for a moment that was the newest
+        before and after the look. The quarter that came first becomes the older part when there is no more room; of
+        that only what is asked for comes back, and the rest goes when the next quarter does.
     """
 
     def __init__(
@@ -127,7 +138,7 @@ class State:
         self._newest = self.shown
         self._load = load
         self._waiting = waiting
-        self._half = cache_bytes // 2
+        self._bound = cache_bytes * 3 // 4  # of `young`
         self.young: dict[int, Record] = {}
         self._old: dict[int, Record] = {}
         self._costs: dict[int, int] = {}  # of those in `young`
@@ -154,34 +165,43 @@ class State:
                 return record
 
     def _find(self, key: int, at: Moment) -> Record | None:
-        """The record by the older half of the cache, else by the store; None too where *at* is not the newest."""
+        """The record by the older part of the cache, else by the store; None too where *at* is not the newest."""
         with self.lock:
             if at.replaced is not None:
                 return None
-            record = self._old.get(key)
+            record = self._old.pop(key, None)
             if record is not None:
-                self._keep(key, record, self._costs_of_old.get(key, _FIXED))
+                self._keep(key, record, self._costs_of_old.pop(key, _FIXED))
                 return record
             waiting = self._waiting.get(key)
             if waiting is ABSENT:
                 return None
             if waiting is not None:
-                self._keep(key, waiting, record_bytes(waiting) * _FACTOR + _FIXED)
+                self._keep(key, waiting, _memory(waiting, record_bytes(waiting)))
                 return cast(Record, waiting)
             data = self._load(key) if 0 <= key <= KEY_MAX else None
             if data is None:
                 return None
             record = decode(data, key)
-            self._keep(key, record, len(data) * _FACTOR + _FIXED)
+            self._keep(key, record, _memory(record, len(data)))
             return record
 
     def _keep(self, key: int, record: Record, cost: int) -> None:
         self._cost += cost - self._costs.get(key, 0)
-        if self._cost > self._half:
-            self._old, self._costs_of_old = self.young, self._costs
-            self.young, self._costs, self._cost = {}, {}, cost
         self.young[key] = record
         self._costs[key] = cost
+        if self._cost > self._bound:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """What came first becomes the older part, until the rest is within its bound."""
+        young, costs = self.young, self._costs
+        while self._cost > self._bound:
+            self._old = dict(islice(young.items(), len(young) // 4 + 1))
+            self._costs_of_old = {key: costs.pop(key) for key in self._old}
+            self._cost -= sum(self._costs_of_old.values())
+            for key in self._old:
+                del young[key]
 
     @property
     def cached(self) -> tuple[int, int]:
@@ -209,17 +229,16 @@ class State:
             else:
                 young[key] = record
                 if stored:
-                    cost = len(stored[key]) * _FACTOR + _FIXED
+                    cost = _memory(record, len(stored[key]))
                 elif key in costs:
                     continue  # about right, until it is stored
                 else:
-                    cost = record_bytes(record) * _FACTOR + _FIXED
+                    cost = _memory(record, record_bytes(record))
                 total += cost - costs.get(key, 0)
                 costs[key] = cost
         self._cost = total
-        if total > self._half:
-            self._old, self._costs_of_old = young, costs
-            self.young, self._costs, self._cost = {}, {}, 0
+        if total > self._bound:
+            self._make_room()
         self.shown = self._newest
 
     def take_back(self) -> None:

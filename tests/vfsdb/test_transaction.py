@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import gc
+import random
 import stat
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -478,6 +480,53 @@ def test_a_record_that_is_read_now_and_then_stays_in_the_cache(committed: Commit
         small.get(ino, small.shown)
         small.get(ROOT_KEY, small.shown)
     assert loads.count(ROOT_KEY) == 1
+
+
+def test_what_fits_the_larger_part_of_the_cache_is_read_once_in_any_order(committed: Committed) -> None:
+    loads: list[int] = []
+
+    def load(key: int) -> bytes | None:
+        loads.append(key)
+        return committed.stores.metadata.get(key)
+
+    small = State(load, {}, cache_bytes=1 << 18)
+    inos = [made_by(committed, adding(bytes(1000))) for _ in range(100)]  # 195,000 bytes of the 196,608
+    chooser = random.Random(1)
+    for _ in range(3):
+        chooser.shuffle(inos)
+        for ino in inos:
+            small.get(ino, small.shown)
+    assert sorted(loads) == sorted(inos)
+
+
+def test_what_changes_in_the_older_part_of_the_cache_is_never_seen_as_it_was(committed: Committed) -> None:
+    small = Committed(committed.stores, cache_bytes=1 << 16)
+    first = made_by(small, adding(b"old"))
+    others = []
+    while first in small.state.young:
+        others.append(made_by(small, adding(b"more")))
+    assert first in small.state._old
+    made_by(small, changing([first], b"new"))
+    seen = set()
+    for ino in others * 3:
+        small.reader().inode(ino)
+        seen.add(small.reader().inode(first).inline)
+    assert seen == {b"new"}
+
+
+def test_the_memory_of_the_cache_is_about_what_it_says(committed: Committed) -> None:
+    inos = [made_by(committed, adding(bytes(size))) for size in (0, 100, 1000, 2000) for _ in range(50)]
+    small = State(committed.stores.metadata.get, {})
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for ino in inos:
+            small.get(ino, small.shown)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.7 < taken / small.cached[1] < 1.1
 
 
 # ---- commits that fail ----
