@@ -114,12 +114,22 @@ class AutoCompactor:
         self._floor = max(total - 2 * live, 0)
         self._writer.compaction_problem = ""
 
-    def stop(self) -> None:
-        """End it; a half-done step leaves the store as it was."""
+    def give_way(self) -> None:
+        """Drop a step that is half done, as the store is compacted by hand now; it begins anew when it is due.
+
+        Between two slices a step keeps its copy and the maps of what it copies: segments that another compaction
+        removes meanwhile would keep their space, and nobody knows when the next commit comes.
+        """
         with self._lock:
-            self._stopped = True
             steps, self._steps = self._steps, None
             if steps is not None:
                 if self._step is not None:
                     self._step.stopping = True
                 steps.close()
+                self._seen = None
+
+    def stop(self) -> None:
+        """End it; a half-done step leaves the store as it was."""
+        with self._lock:
+            self._stopped = True
+            self.give_way()

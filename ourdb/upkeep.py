@@ -65,7 +65,10 @@ class Upkeep(Reading):
         dry_run : bool
             Change nothing; the result says what would be freed.
         """
-        return compaction.compact(self._writer, self._pinned, budget_bytes, min_dead_ratio, progress, dry_run)
+        writer = self._writer
+        if self._compactor is not None and not dry_run:
+            self._compactor.give_way()
+        return compaction.compact(writer, self._pinned, budget_bytes, min_dead_ratio, progress, dry_run)
 
     @property
     def retention(self) -> Retention:

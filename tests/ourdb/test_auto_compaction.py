@@ -1,11 +1,13 @@
 """Compaction by itself keeps up with whoever writes, in small commits and in large ones."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
 
 from ourdb import OurDB, auto_compaction, moving
+from ourdb.segment import segment_name
 from ourdb.testing import MemoryStorage
 
 SEGMENT_BYTES = 1 << 16
@@ -45,5 +47,36 @@ def test_what_compaction_by_itself_replaced_takes_no_space(tmp_path: Path) -> No
             assert db.stats().total_bytes < 20 * 60 * 100_000 // 2
             held = [line for line in MAPS.read_text().splitlines() if str(tmp_path) in line and "deleted" in line]
             assert not held
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="there is no list of this process's maps")
+def test_compaction_by_hand_gives_back_what_one_by_itself_had_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A step that rests between two commits keeps neither the segments it copies nor its copy from being given back."""
+    for module in (auto_compaction, moving):
+        monkeypatch.setattr(module, "WRITE_BYTES", 1 << 12)
+    gc.collect()
+    gc.disable()
+    try:
+        with OurDB(tmp_path / "s", segment_bytes=1 << 18) as db:
+            compactor = db._compactor
+            assert compactor is not None
+            number = 0
+            while compactor._step is None:
+                db.set_many({number % 8: bytes(5000), 100 + number: bytes(1000)})
+                number += 1
+            done = db.compact()
+            held = [line for line in MAPS.read_text().splitlines() if str(tmp_path) in line and "deleted" in line]
+            assert not held
+            there = {name for name in os.listdir(tmp_path / "s") if name.endswith(segment_name(0)[-4:])}
+            assert there == {segment_name(segment.number) for segment in db.stats().segments}
+            assert done.finished
+            for later in range(2000):
+                db.set_many({later % 8: bytes(5000), 100 + later % 100: bytes(1000)})
+            assert db.stats().total_bytes < 3 * (db.stats().live_bytes + (1 << 18))
+            assert not db.stats().compaction_problem
     finally:
         gc.enable()
