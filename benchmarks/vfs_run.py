@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import vfs_changes, vfs_fsck, vfs_gathered, vfs_past, vfs_peers, vfs_sharing, vfs_special
-from benchmarks.report import figure_table, table
+from benchmarks.report import Figure, figure_table, table
 from benchmarks.run import machine
 from benchmarks.vfs_workloads import QUICK, WORKLOADS, Case, Scale, Workload, run_rounds
 
@@ -34,18 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in (*about.items(), *((peer.name, peer.version()) for peer in chosen), *absent.items()):
         print(f"{name}: {text}")
     document: dict[str, Any] = {"machine": about, "absent": absent, "rows": [], "figures": []}
+
+    def keep() -> None:
+        """Written after each row: a run that is cut off leaves what it measured."""
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
     if options.table:
-        document["rows"] = _table(options, chosen)
+        _table(options, chosen, document["rows"], keep)
     if options.special:
-        modules = (vfs_special, vfs_gathered, vfs_sharing, vfs_past, vfs_changes, vfs_fsck)
-        parts = [part for module in modules for part in module.PARTS]
-        figures = vfs_special.measure(options.directory, parts, quick=options.quick, seed=options.seed, tell=_tell)
-        _tell("")
-        print("", *figure_table(figures), sep="\n")
-        document["figures"] = [vars(figure) | {"met": figure.met} for figure in figures]
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        _figures(options, document["figures"], keep)
+    keep()
     return 0
 
 
@@ -62,25 +62,47 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _table(options: argparse.Namespace, chosen: Sequence[type[vfs_peers.Peer]]) -> list[dict[str, Any]]:
+def _table(
+    options: argparse.Namespace,
+    chosen: Sequence[type[vfs_peers.Peer]],
+    rows: list[dict[str, Any]],
+    keep: Callable[[], None],
+) -> None:
+    """Measure, and put each workload's row into *rows*."""
     base = str(options.directory / f"vfs-{os.getpid()}")
     scale = QUICK if options.quick else Scale()
     workloads = [one for one in WORKLOADS if not options.only or one.name in options.only]
-    rows: list[dict[str, Any]] = []
     cases = [Case(peer(os.path.join(base, peer.name.replace(" ", "-"))), scale, options.seed) for peer in chosen]
     try:
         for workload in workloads:
             os.sync()
             rates = run_rounds(workload, cases, _tell)
             rows.append(_row(workload, rates))
+            keep()
+            shown = (f"{name} {_text(rate)}" for name, rate in rows[-1]["rates"].items())
+            _log(f"{workload.name}, {workload.unit}: {', '.join(shown)}")
         for case in cases:
             case.peer.close()
     finally:
         vfs_peers.remove(base)
     _tell("")
     print("", *table(_cells(rows, [case.peer.name for case in cases])), sep="\n")
-    print("", *table(_marks(rows)), sep="\n")
-    return rows
+    print("", *table(_marks(rows)), sep="\n", flush=True)
+
+
+def _figures(options: argparse.Namespace, found: list[dict[str, Any]], keep: Callable[[], None]) -> None:
+    """Measure size, memory, space and what else is no comparison, and put each figure into *found*."""
+    figures: list[Figure] = []
+    for module in (vfs_special, vfs_gathered, vfs_sharing, vfs_past, vfs_changes, vfs_fsck):
+        for part in module.PARTS:
+            made = vfs_special.measure(options.directory, [part], quick=options.quick, seed=options.seed, tell=_tell)
+            figures += made
+            found += [vars(figure) | {"met": figure.met} for figure in made]
+            keep()
+            for figure in made:
+                _log(f"{figure.name}: {figure.value:,.3f} {figure.unit}")
+    _tell("")
+    print("", *figure_table(figures), sep="\n")
 
 
 def _row(workload: Workload, rates: dict[str, list[float]]) -> dict[str, Any]:
@@ -116,6 +138,12 @@ def _tell(text: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+def _log(text: str) -> None:
+    """A figure as it comes; the tables come at the end."""
+    _tell("")
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
