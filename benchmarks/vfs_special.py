@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -59,10 +59,10 @@ def measure(
 
 
 @contextmanager
-def store(directory: Path, **options: Any) -> Iterator[Any]:
+def store(directory: Path, name: str = "", **options: Any) -> Iterator[Any]:
     import vfsdb
 
-    base = str(directory / f"vfs-special-{os.getpid()}")
+    base = str(directory / f"vfs-special{name}-{os.getpid()}")
     os.makedirs(base, exist_ok=True)
     try:
         with vfsdb.open(os.path.join(base, "store"), **options) as fs:
@@ -75,17 +75,17 @@ def _bytes_in(path: str) -> int:
     return sum(os.lstat(os.path.join(top, name)).st_blocks * 512 for top, _, names in os.walk(path) for name in names)
 
 
-def _per_call(act: Callable[[Any], Any], items: list[Any]) -> float:
-    """Microseconds of one call: the smallest mean of several parts."""
-    size = max(1, len(items) // 5)
-    best = float("inf")
-    for at in range(0, len(items), size):
-        part = items[at : at + size]
-        start = perf_counter()
-        for item in part:
-            act(item)
-        best = min(best, (perf_counter() - start) / len(part))
-    return best * 1e6
+def _per_call(*series: tuple[Callable[[Any], Any], list[Any]], parts: int = 5) -> list[float]:
+    """Microseconds of one call of each of the *series*: the smallest mean of the *parts*, for which they take turns."""
+    best = [float("inf")] * len(series)
+    for part in range(parts):
+        for number, (act, items) in enumerate(series):
+            some = items[part * len(items) // parts : (part + 1) * len(items) // parts]
+            start = perf_counter()
+            for item in some:
+                act(item)
+            best[number] = min(best[number], (perf_counter() - start) / max(len(some), 1))
+    return [seconds * 1e6 for seconds in best]
 
 
 def _directories(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
@@ -93,37 +93,44 @@ def _directories(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figu
 
     So a look-up costs reading pages that are in no cache in all of them alike, and what differs is the directory.
     """
-    found: dict[str, list[float]] = {}
-    for count in sizes.directories:
-        with store(directory) as fs:
-            folders = [f"/d{number}" for number in range(max(sizes.directories) // count)]
-            for folder in folders:
-                fs.mkdir(folder)
-            files = ((folder, number) for folder in folders for number in range(count))
-            while some := list(islice(files, 10_000)):
-                with fs.transaction():
-                    for folder, number in some:
-                        fs.write_bytes(f"{folder}/old{number}", b"")
-            fs.sync()
-            places = [f"{rng.choice(folders)}/" for _ in range(sizes.probes)]
-            new = [f"{place}new{number}" for number, place in enumerate(places)]
-            moved = [f"{place}moved{number}" for number, place in enumerate(places)]
-            chosen = rng.sample(range(len(folders) * count), sizes.probes)
-            old = [f"{folders[one // count]}/old{one % count}" for one in chosen]
-            acts: list[tuple[str, Callable[[Any], Any], list[Any]]] = [
-                ("lookup", fs.stat, old),
-                ("create", lambda path: fs.write_bytes(path, b""), new),
-                ("rename", lambda pair: fs.rename(*pair), list(zip(new, moved, strict=True))),
-                ("unlink", fs.unlink, moved),
-            ]
-            for name, act, items in acts:
-                found.setdefault(name, []).append(_per_call(act, items))
+    series: dict[str, list[tuple[Callable[[Any], Any], list[Any]]]] = {}
+    with ExitStack() as stack:
+        for count in sizes.directories:
+            fs = stack.enter_context(store(directory, str(count)))
+            for name, act, items in _acts_in_directories(fs, max(sizes.directories) // count, count, sizes.probes, rng):
+                series.setdefault(name, []).append((act, items))
+        found = {name: _per_call(*acts, parts=20) for name, acts in series.items()}
     figures = []
     for name, times in found.items():
         for count, time in zip(sizes.directories, times, strict=True):
             figures.append(Figure(f"{name} in a directory of {count:,}", time, "µs"))
         figures.append(Figure(f"{name}, slowest against fastest directory", max(times) / min(times), "times", 1.5))
     return figures
+
+
+def _acts_in_directories(
+    fs: Any, directories: int, count: int, probes: int, rng: random.Random
+) -> list[tuple[str, Callable[[Any], Any], list[Any]]]:
+    """Fill so many *directories* with *count* files each; what is done in them then, each with *probes* arguments."""
+    folders = [f"/d{number}" for number in range(directories)]
+    for folder in folders:
+        fs.mkdir(folder)
+    files = ((folder, number) for folder in folders for number in range(count))
+    while some := list(islice(files, 10_000)):
+        with fs.transaction():
+            for folder, number in some:
+                fs.write_bytes(f"{folder}/old{number}", b"")
+    fs.sync()
+    places = [f"{rng.choice(folders)}/" for _ in range(probes)]
+    new = [f"{place}new{number}" for number, place in enumerate(places)]
+    moved = [f"{place}moved{number}" for number, place in enumerate(places)]
+    chosen = rng.sample(range(len(folders) * count), probes)
+    return [
+        ("lookup", fs.stat, [f"{folders[one // count]}/old{one % count}" for one in chosen]),
+        ("create", lambda path: fs.write_bytes(path, b""), new),
+        ("rename", lambda pair: fs.rename(*pair), list(zip(new, moved, strict=True))),
+        ("unlink", fs.unlink, moved),
+    ]
 
 
 def _append(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
@@ -139,7 +146,7 @@ def _append(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
                 with fs.open(path, "ab") as file:
                     file.write(data)
 
-            times.append(_per_call(append, list(range(sizes.probes))))
+            times += _per_call((append, list(range(sizes.probes))))
     return [
         Figure("append of 100 B to an empty file, open to close", times[0], "µs"),
         Figure(f"append of 100 B to {sizes.large_bytes // MIB:,} MiB, open to close", times[1], "µs"),
@@ -254,7 +261,7 @@ def _child(script: str, *arguments: object) -> list[float]:
 
 def _memory(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     with store(directory) as fs:
-        path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
+        path = os.path.join(str(directory / f"vfs-special{name}-{os.getpid()}"), "store")
         for first in range(0, sizes.walk_files, 1000):
             with fs.transaction():
                 fs.makedirs(f"/t/{first // 1000 // 100}/{first // 1000}")
@@ -276,7 +283,7 @@ def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     from vfsdb.compacting import compact
 
     with store(directory) as fs:
-        path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
+        path = os.path.join(str(directory / f"vfs-special{name}-{os.getpid()}"), "store")
         held = 0
         for _ in range(2):
             held = 0
