@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.report import Figure
-from benchmarks.vfs_special import MIB, ROOT, Part, Sizes, store
+from benchmarks.vfs_special import MIB, ROOT, Part, Sizes, base_of, store
 
 _CHECK = """
 import sys, time
@@ -46,7 +46,7 @@ def _check(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     """Many small files, then one large."""
     count = sizes.walk_files
     with store(directory) as fs:
-        path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
+        path = os.path.join(base_of(directory), "store")
         for first in range(0, count, 1000):
             with fs.transaction():
                 fs.makedirs(f"/t/{first // 1000 // 100}/{first // 1000}")
@@ -55,7 +55,7 @@ def _check(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
         fs.close()
         quick, memory, inodes = _checked(path, "quick")
     with store(directory) as fs:
-        path = os.path.join(str(directory / f"vfs-special-{os.getpid()}"), "store")
+        path = os.path.join(base_of(directory), "store")
         with fs.open("/large", "wb") as large:
             for _ in range(sizes.large_bytes // MIB):
                 large.write(rng.randbytes(MIB))

@@ -58,11 +58,16 @@ def measure(
     return found
 
 
+def base_of(directory: Path, name: str = "") -> str:
+    """Where `store` makes one."""
+    return str(directory / f"vfs-special{name}-{os.getpid()}")
+
+
 @contextmanager
 def store(directory: Path, name: str = "", **options: Any) -> Iterator[Any]:
     import vfsdb
 
-    base = str(directory / f"vfs-special{name}-{os.getpid()}")
+    base = base_of(directory, name)
     os.makedirs(base, exist_ok=True)
     try:
         with vfsdb.open(os.path.join(base, "store"), **options) as fs:
@@ -261,7 +266,7 @@ def _child(script: str, *arguments: object) -> list[float]:
 
 def _memory(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     with store(directory) as fs:
-        path = os.path.join(str(directory / f"vfs-special{name}-{os.getpid()}"), "store")
+        path = os.path.join(base_of(directory), "store")
         for first in range(0, sizes.walk_files, 1000):
             with fs.transaction():
                 fs.makedirs(f"/t/{first // 1000 // 100}/{first // 1000}")
@@ -283,7 +288,7 @@ def _space(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure]:
     from vfsdb.compacting import compact
 
     with store(directory) as fs:
-        path = os.path.join(str(directory / f"vfs-special{name}-{os.getpid()}"), "store")
+        path = os.path.join(base_of(directory), "store")
         held = 0
         for _ in range(2):
             held = 0
