@@ -70,6 +70,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"sharing"},
         {"extents"},
         {"blockwriter", "cloning", "content", "mapcheck"},
+        {"newfiles"},
         {"flushing"},
         {"holes"},
         {"copying"},

@@ -295,6 +295,20 @@ class Buffer:
         block = self._blocks[index]
         return list(zip(block.starts, block.parts, strict=True))
 
+    def whole_blocks(self) -> list[Part] | None:
+        """The bytes of each block, where all of the file is dirty and each block is one part; they stay as they are."""
+        blocks, block_size, size = self._blocks, self.block_size, self.size
+        if len(blocks) * block_size < size:
+            return None
+        self.freeze()
+        found: list[Part] = []
+        for index in range(len(blocks)):
+            block = blocks.get(index)
+            if block is None or len(block.parts[0]) < min(block_size, size - index * block_size):
+                return None
+            found.append(block.parts[0])
+        return found
+
     def get(self, offset: int, stop: int) -> bytes | None:
         """Bytes *offset* to *stop* where they lie in one dirty part."""
         index = offset >> self._shift

@@ -182,6 +182,15 @@ def replace(write_set: WriteSet, ino: int, first: int, stop: int, fresh: Sequenc
     pagewriter.replace_range(write_set, ino, low, high, items, MAP_PAGE, sharing_of(write_set, inode))
 
 
+def make(write_set: WriteSet, ino: int, entries: Sequence[Entry]) -> None:
+    """The map of a file that has none: *entries*, which ascend."""
+    items = [(entry.block, encode(entry)) for entry in (_coalesced(entries) if len(entries) > 1 else entries)]
+    if len(items) > 1:
+        pagewriter.replace_range(write_set, ino, 0, INDEX_END, items, MAP_PAGE)
+    else:
+        write_set.edit(ino).take_root(Page(0, [key for key, _ in items], [value for _, value in items]))
+
+
 def _coalesced(entries: Iterable[Entry]) -> list[Entry]:
     """*entries*, neighbours joined where they can be."""
     made: list[Entry] = []

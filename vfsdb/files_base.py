@@ -52,8 +52,8 @@ class FilesBase:
             found = found._replace(
                 st_size=size,
                 st_blocks=max(found.st_blocks, min(held, -(-size // 512))),
-                st_mtime_ns=now,
-                st_ctime_ns=max(now, inode.ctime_ns),
+                st_mtime_ns=now or inode.mtime_ns,
+                st_ctime_ns=max(now, inode.ctime_ns) if now else inode.ctime_ns,
                 st_mode=access.mode_after_write(inode.mode) if written.drops_setuid else inode.mode,
             )
         accessed = self.access_times.waiting.get(ino)

@@ -75,8 +75,12 @@ class FilesWriting(FilesBase):
         return size
 
     def settle(self, ws: Transaction, ino: int) -> None:
-        """Put what is buffered of *ino* into *ws*, before its attributes or its content change otherwise."""
+        """Put what is buffered of *ino* into *ws*, before its content changes otherwise."""
         self._commits.settle_into(ws, ino)
+
+    def stamp(self, ws: Transaction, ino: int) -> None:
+        """Let *ws* know when *ino* was written, before its attributes change otherwise; the data stays buffered."""
+        self._commits.stamp(ws, ino)
 
     def resize(
         self, ws: Transaction, ino: int, size: int, caller: Caller, opened: OpenFile | None, checked: bool = False

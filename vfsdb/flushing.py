@@ -5,7 +5,7 @@ A failure in the middle leaves the buffer as it was; the write set is then to be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 from vfsdb import content, extents, layers, pagewriter
@@ -14,6 +14,7 @@ from vfsdb.buffers import Buffer
 from vfsdb.extents import INDEX_END, Patched
 from vfsdb.interface import FILE_BYTES_MAX
 from vfsdb.layers import Layer
+from vfsdb.newfiles import NewFiles, new_file
 from vfsdb.writeset import WriteSet
 
 
@@ -25,6 +26,10 @@ def flush(write_set: WriteSet, ino: int, buffer: Buffer, inline_max: int) -> Non
     if not buffer.dirty:
         return
     inode = write_set.edit(ino)
+    if inode.inline is not None and buffer.size <= inline_max:  # short cut for most: it has no map to be dropped
+        inode.inline = content.read(write_set, inode, buffer, buffer.size, 0)
+        inode.size = buffer.size
+        return
     if inode.inline is None and buffer.cut < FILE_BYTES_MAX:
         clear(write_set, ino, -(-buffer.cut // inode.block_size), INDEX_END)
     if buffer.size <= inline_max and not inode.reserved_bytes:
@@ -34,6 +39,18 @@ def flush(write_set: WriteSet, ino: int, buffer: Buffer, inline_max: int) -> Non
     else:
         _store(write_set, ino, buffer)
     inode.size = buffer.size
+
+
+def flush_all(write_set: WriteSet, buffers: Mapping[int, Buffer], inline_max: int) -> None:
+    """`flush` the buffers of these inodes."""
+    new = NewFiles(write_set)
+    for ino, buffer in buffers.items():
+        file = new_file(write_set.inode(ino), buffer, inline_max)
+        if file is None:
+            flush(write_set, ino, buffer, inline_max)
+        else:
+            new.add(file)
+    new.finish()
 
 
 def take_out(write_set: WriteSet, ino: int) -> None:

@@ -229,6 +229,11 @@ class Inode:
             self.root_is_own = True
         return self.root
 
+    def take_root(self, root: Page) -> None:
+        """Have *root*, which nobody else has, from now on."""
+        self.root = root
+        self.root_is_own = True
+
 
 def record_bytes(record: object) -> int:
     """About how long *record* is when it is encoded."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -24,6 +24,7 @@ from vfsdb.errors import is_full, os_error
 from vfsdb.interface import Event
 from vfsdb.levels import Level, Written, broken_off
 from vfsdb.observers import Observers
+from vfsdb.records import Inode
 from vfsdb.room import Room
 from vfsdb.spare import SpareBlocks
 from vfsdb.transaction import Transaction
@@ -105,8 +106,12 @@ class Writing:
         if written is None or (self.levels and self.own() is None):
             return None
         running = self._operation
-        settled = running is not None and running.transaction is seen_by and ino in running.settled
-        return None if settled else written
+        if running is not None and running.transaction is seen_by:
+            if ino in running.settled:
+                return None
+            if ino in running.stamped:
+                return Written(written.buffer)
+        return written
 
     def buffer(self, ino: int) -> Buffer | None:
         """The buffer of `written`."""
@@ -202,6 +207,7 @@ class Writing:
         outer.remembered += level.remembered
         for ino in level.settled:
             self._drop(ino)
+        self._note_stamped(level)
 
     def _alone(self, operation: Callable[[Transaction], T], frees: bool = False, gathers: bool = True) -> T:
         with_buffers, looks = not (frees and self._cannot_flush), 0
@@ -260,6 +266,8 @@ class Writing:
         def shown() -> None:  # under the state lock: a reader finds old state and buffers, or new state and none
             for ino in gone:
                 self._drop(ino)
+            if level.stamped:
+                self._note_stamped(level)
             self._after(transaction.events, transaction.raises_epoch)
 
         if transaction.changed or (self.committed.gathered.records and not gather):
@@ -272,24 +280,29 @@ class Writing:
     def _flush_all(self, level: Level, with_buffers: bool) -> list[int]:
         """Flush into *level*; whose buffers do not count once that is committed. Unless *with_buffers*: nothing."""
         transaction = level.transaction
-        for ino in self.buffers if with_buffers else ():
-            if ino not in level.settled and transaction.exists(ino):
-                self._flush_one(transaction, ino)
         if with_buffers:
+            exists, settled = transaction.exists, level.settled
+            left = {ino: one.buffer for ino, one in self.buffers.items() if ino not in settled and exists(ino)}
+            self._flush_into(level, left)
             return list(self.buffers)
         # Among what it changed alone: an operation that is gathered may leave the buffers of very many files.
         changed = self.buffers.keys() & transaction.mine.keys()
         return [ino for ino in changed if ino in level.settled or not transaction.exists(ino)]
 
-    def _flush_one(self, transaction: Transaction, ino: int) -> None:
-        written = self.buffers[ino]
-        flushing.flush(transaction, ino, written.buffer, self._inline_max)
-        inode = transaction.edit(ino)
-        inode.mtime_ns = written.time_ns
-        inode.ctime_ns = max(inode.ctime_ns, written.time_ns)
-        if written.drops_setuid:
-            inode.mode = access.mode_after_write(inode.mode)
-        transaction.events.append(Event(ino, content=True))
+    def _flush_into(self, level: Level, buffers: Mapping[int, Buffer]) -> None:
+        transaction = level.transaction
+        flushing.flush_all(transaction, buffers, self._inline_max)
+        for ino in buffers:
+            written = self.buffers[ino]
+            if written.time_ns and ino not in level.stamped:
+                _stamp(transaction.edit(ino), written)
+            transaction.events.append(Event(ino, content=True))
+
+    def _note_stamped(self, level: Level) -> None:
+        for ino in level.stamped:
+            written = self.buffers.get(ino)
+            if written is not None:
+                written.time_ns, written.drops_setuid = 0, False
 
     def _drop(self, ino: int) -> None:
         written = self.buffers.get(ino)
@@ -312,16 +325,24 @@ class Writing:
 
     def settle_into(self, transaction: Transaction, ino: int) -> None:
         """Put what is buffered of *ino* into the running operation's *transaction*; until that commits it stays."""
-        if ino in self.buffers and not self._is_settled(ino):
-            self._flush_one(transaction, ino)
-            self._mark_settled(ino)
+        running = self._running
+        if ino in self.buffers and ino not in running.settled:
+            assert running.transaction is transaction
+            self._flush_into(running, {ino: self.buffers[ino].buffer})
+            running.settled.add(ino)
 
-    def _is_settled(self, ino: int) -> bool:
-        return self._operation is not None and ino in self._operation.settled
+    def stamp(self, transaction: Transaction, ino: int) -> None:
+        """Let *transaction*, the running operation's, know when *ino* was written; what was written stays buffered."""
+        running = self._running
+        written = self.buffers.get(ino)
+        if written is not None and written.time_ns and not (ino in running.settled or ino in running.stamped):
+            _stamp(transaction.edit(ino), written)
+            running.stamped.add(ino)
 
-    def _mark_settled(self, ino: int) -> None:
+    @property
+    def _running(self) -> Level:
         assert self._operation is not None, "an operation is running"
-        self._operation.settled.add(ino)
+        return self._operation
 
     def give_up_buffers(self) -> dict[int, int]:
         """Forget what is buffered, and can be stored nowhere; inode -> bytes of it. The lock is held."""
@@ -333,7 +354,7 @@ class Writing:
     def discard(self, ino: int) -> None:
         """The running operation overwrites all that is buffered of *ino*."""
         if ino in self.buffers:
-            self._mark_settled(ino)
+            self._running.settled.add(ino)
 
     @property
     def waiting(self) -> bool:
@@ -379,7 +400,7 @@ class Writing:
             if transaction.exists(ino):
                 self.settle_into(transaction, ino)
             else:
-                self._mark_settled(ino)
+                self._running.settled.add(ino)
 
     def sync(self) -> None:
         """Every operation so far is durable on return; inside a transaction those before it, and it when it commits."""
@@ -388,3 +409,11 @@ class Writing:
         if self.own() is not None:
             self._syncs = True
         self.committed.sync()
+
+
+def _stamp(inode: Inode, written: Written) -> None:
+    """Let *inode*, which is being edited, have the time of what was *written*, and the mode as that left it."""
+    inode.mtime_ns = written.time_ns
+    inode.ctime_ns = max(inode.ctime_ns, written.time_ns)
+    if written.drops_setuid:
+        inode.mode = access.mode_after_write(inode.mode)

@@ -21,7 +21,7 @@ from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
 from vfsdb.database import Stores
 from vfsdb.errors import os_error
-from vfsdb.interface import ROOT, Event, SetAttr
+from vfsdb.interface import ROOT, Caller, Event, SetAttr
 from vfsdb.mkfs import make_filesystem
 from vfsdb.stores.memory_store import MemoryBlockStore, MemoryMetadataStore, open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
@@ -115,6 +115,78 @@ def test_a_write_gives_a_file_of_the_future_the_time_of_now() -> None:
     assert fs.getattr(ino).st_mtime_ns < FAR_NS
     fs.release(handle)
     assert fs.getattr(ino).st_mtime_ns < FAR_NS
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_attributes_that_are_set_behind_a_write_stay_when_it_is_stored(each: bool) -> None:
+    fs = in_memory(commit_each=each)
+    fs.files.commits_at_close = False
+    ino, handle = new_file(fs)
+    fs.write(handle, b"x" * 5000, 0)
+    fs.commits.flush()
+    fs.write(handle, b"y" * 5000, 0)
+    assert fs.setattr(ino, SetAttr(mtime_ns=FAR_NS)).st_mtime_ns == FAR_NS
+    assert fs.getattr(ino).st_mtime_ns == FAR_NS
+    fs.commits.flush()
+    assert fs.getattr(ino).st_mtime_ns == FAR_NS
+    fs.write(handle, b"z", 5000)
+    assert fs.getattr(ino).st_mtime_ns < FAR_NS
+    assert fs.read_file(ino) == b"y" * 5000 + b"z"
+
+
+def test_a_mode_that_is_set_behind_a_write_stays_when_it_is_stored_until_somebody_writes_again() -> None:
+    fs = in_memory(commit_each=False)
+    fs.files.commits_at_close = False
+    ino, _ = new_file(fs)
+    fs.setattr(ino, SetAttr(mode=0o4777))
+    handle = fs.open(ino, os.O_RDWR, Caller(1000, 1000))
+    fs.write(handle, b"x", 0)
+    assert fs.getattr(ino).st_mode & 0o7777 == 0o777
+    assert fs.setattr(ino, SetAttr(mtime_ns=0)).st_mode & 0o7777 == 0o777
+    assert fs.setattr(ino, SetAttr(mode=0o4777)).st_mode & 0o7777 == 0o4777
+    assert fs.commits.buffers
+    fs.commits.flush()
+    assert fs.getattr(ino).st_mode & 0o7777 == 0o4777
+    fs.write(handle, b"y", 0)
+    assert fs.setattr(ino, SetAttr(mtime_ns=0)).st_mode & 0o7777 == 0o777
+    fs.write(handle, b"y", 0)
+    fs.commits.flush()
+    assert fs.getattr(ino).st_mode & 0o7777 == 0o777
+
+
+def test_attributes_that_are_refused_leave_the_time_of_what_is_buffered() -> None:
+    fs = in_memory()
+    fs.files.commits_at_close = False
+    ino, handle = new_file(fs)
+    fs.setattr(ino, SetAttr(mtime_ns=FAR_NS))
+    fs.write(handle, b"x", 0)
+    with refused(errno.EPERM):
+        fs.setattr(ino, SetAttr(mtime_ns=1), None, Caller(1000, 1000))
+    fs.commits.flush()
+    assert fs.getattr(ino).st_mtime_ns < FAR_NS
+
+
+def test_attributes_set_behind_a_write_are_rolled_back_with_it() -> None:
+    fs = in_memory()
+    ino, handle = new_file(fs)
+    fs.setattr(ino, SetAttr(mtime_ns=5))
+    with pytest.raises(ZeroDivisionError), fs.transaction():
+        fs.write(handle, b"x", 0)
+        with pytest.raises(ZeroDivisionError), fs.transaction():
+            fs.write(handle, b"xy", 0)
+            fs.setattr(ino, SetAttr(mtime_ns=7))
+            raise ZeroDivisionError
+        found = fs.getattr(ino)
+        assert (found.st_size, found.st_mtime_ns > 7) == (1, True)
+        fs.setattr(ino, SetAttr(mtime_ns=9))
+        assert fs.getattr(ino).st_mtime_ns == 9
+        raise ZeroDivisionError
+    found = fs.getattr(ino)
+    assert (found.st_size, found.st_mtime_ns) == (0, 5)
+    with fs.transaction():
+        fs.write(handle, b"x", 0)
+        fs.setattr(ino, SetAttr(mtime_ns=9))
+    assert fs.getattr(ino).st_mtime_ns == 9
 
 
 def test_an_append_that_a_full_disk_refuses_did_not_happen(monkeypatch: pytest.MonkeyPatch) -> None:

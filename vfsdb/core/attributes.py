@@ -32,7 +32,7 @@ class Attributes(Answers):
             if changes.size is not None:
                 self.files.resize(ws, target, changes.size, caller, opened)
             if changes != SetAttr(size=changes.size):
-                self.files.settle(ws, target)
+                self.files.stamp(ws, target)
                 attributes.set_attributes(ws, target, changes, caller)
                 self.files.access_times.forget(target, changes)
             return self._stat(ws, target)
