@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextlib import closing
 
 from ourdb.compaction_step import Step, purge
+from ourdb.copying import WRITE_BYTES, CopyRun
 from ourdb.errors import OurDBError
 from ourdb.full_disk import is_full
 from ourdb.gate import let_go
-from ourdb.victims import WRITE_BYTES, plan_now
+from ourdb.victims import plan_now
 from ourdb.writer import Writer
 
 _PACE = 2  # bytes looked through for each that is appended meanwhile: so it ends, however fast the writers are
@@ -18,7 +20,8 @@ _PACE = 2  # bytes looked through for each that is appended meanwhile: so it end
 class AutoCompactor:
     """Compacts in small slices after commits of the long path, when much is reclaimable.
 
-    Each commit brings it on by one slice, a large one by as many as look through twice its bytes.
+    Each commit brings it on by one slice, a large one by as many as look through twice its bytes. Where another process
+    copies, a commit takes what that has done by then, and waits only where it fell behind twice what was appended.
     It starts when more than a segment of the sealed ones is dead, and more, but for half a segment, than lives in
     them: so the store, with the active segment and the copy that compaction makes, stays within twice its live bytes
     and two segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk
@@ -33,6 +36,8 @@ class AutoCompactor:
         self._floor = 0
         self._steps: Generator[int, None, None] | None = None
         self._step: Step | None = None
+        self._run: CopyRun | None = None
+        self._owed = 0  # bytes still to look through for what was appended
         self._stopped = False
         self._segment, self._tail = -1, 0  # the log's end at the last step
 
@@ -45,9 +50,10 @@ class AutoCompactor:
                 return
             appended = self._appended()
             if self._steps is None and self._due():
-                self._steps = self._run()
+                self._run, self._owed = self._writer.copying.run(), 0
+                self._steps = self._work(self._run)
             if self._steps is not None:
-                self._advance(1 + _PACE * appended // WRITE_BYTES)
+                self._advance(appended)
         finally:
             let_go(self._lock)
 
@@ -59,13 +65,16 @@ class AutoCompactor:
         self._tail = self._writer.tail
         return self._tail - tail if self._segment == segment else self._tail + self._writer.segment_bytes
 
-    def _advance(self, slices: int) -> None:
+    def _advance(self, appended: int) -> None:
         assert self._steps is not None
+        assert self._run is not None
         try:
             if self._writer.compacting or not self._writer.upkeep.acquire(blocking=False):
                 return
-            for _ in range(slices):
+            self._owed += _PACE * appended + (0 if self._run.is_beside else WRITE_BYTES)
+            while self._owed >= WRITE_BYTES or self._run.is_ready():
                 next(self._steps)
+                self._owed = max(self._owed - WRITE_BYTES, 0)
         except StopIteration:
             self._steps = None
         except (OurDBError, OSError) as error:  # the commit that came by is not to blame
@@ -100,14 +109,15 @@ class AutoCompactor:
             sealed = [entry for entry in self._writer.manifest.segments if entry.end is not None]
         return sum(entry.end or 0 for entry in sealed), sum(live.get(entry.number, 0) for entry in sealed)
 
-    def _run(self) -> Generator[int, None, None]:
-        groups, _ = plan_now(self._writer, 0.25)
-        for group in groups:
-            try:
-                self._step = Step(self._writer, self._pinned, group)
-                yield from self._step.slices()
-            finally:
-                self._step = None  # it holds the victims' maps, and with them their space
+    def _work(self, run: CopyRun) -> Generator[int, None, None]:
+        with closing(run):
+            groups, _ = plan_now(self._writer, 0.25)
+            for group in groups:
+                try:
+                    self._step = Step(self._writer, self._pinned, group, run)
+                    yield from self._step.slices()
+                finally:
+                    self._step = None  # it holds the victims' maps, and with them their space
         self._writer.checkpoint()
         purge(self._writer, self._pinned)
         total, live = self._sizes()

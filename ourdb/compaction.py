@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ourdb.compaction_step import Step, purge
+from ourdb.copying import CopyRun
 from ourdb.errors import InvalidArgumentError
 from ourdb.full_disk import is_full
 from ourdb.gate import let_go
@@ -46,11 +47,13 @@ def compact(
         raise InvalidArgumentError(f"min_dead_ratio is {min_dead_ratio!r}; it is a number from 0 to 1")
     if dry_run:
         return _dry_run(writer, min_dead_ratio)
+    run = writer.copying.run()
     try:
         writer.upkeep.acquire()
         writer.compacting = True
-        return _compact(writer, pinned, budget_bytes, min_dead_ratio, progress)
+        return _compact(writer, pinned, budget_bytes, min_dead_ratio, progress, run)
     finally:
+        run.close()
         writer.compacting = False
         let_go(writer.upkeep)
 
@@ -61,6 +64,7 @@ def _compact(
     budget_bytes: int | None,
     min_dead_ratio: float,
     progress: Progress | None,
+    run: CopyRun,
 ) -> CompactionResult:
     """Do it. The upkeep lock is held, and free for others between two slices."""
     if writer.storage.free_bytes() < 2 * RESERVE_BYTES:
@@ -80,7 +84,7 @@ def _compact(
         if budget_bytes is not None and copied >= budget_bytes:
             finished = False
             break
-        step = Step(writer, pinned, fitting(writer, pending))
+        step = Step(writer, pinned, fitting(writer, pending), run)
         base = scanned
         try:
             slices = step.slices()

@@ -12,39 +12,54 @@ Invariants
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
+from contextlib import closing
 
 from ourdb import snapshot
 from ourdb.accounting import spans_by_index
+from ourdb.copying import Copied, CopyRun, NewSegment, Task
 from ourdb.delta import delta_name, write_delta
-from ourdb.format import pack_location, slot_offset
+from ourdb.errors import CorruptionError, PositionLostError
+from ourdb.format import SEGMENT_HEADER, SEGMENT_MOVED, SegmentHeader, pack_location, slot_offset
 from ourdb.full_disk import is_full
-from ourdb.index import IndexHeader
-from ourdb.index_writer import write_generation
 from ourdb.leases import readers, remove_stale_leases
 from ourdb.manifest import HORIZON_UNKNOWN, Manifest, Retention, SegmentEntry, SnapshotEntry
-from ourdb.moving import Mover, Output
-from ourdb.needed import Needed
 from ourdb.relocation import open_relocations, relocation_name, write_relocations
-from ourdb.segment import segment_name
+from ourdb.segment import create_segment, segment_name
 from ourdb.state import State
+from ourdb.storage import File
 from ourdb.victims import Victim
 from ourdb.writer import Writer
 
 
 class Step:
-    """One group of victims: copies, switches, retires."""
+    """One group of victims: copies, switches, retires.
 
-    def __init__(self, writer: Writer, pinned: Callable[[], int], victims: list[Victim]) -> None:
+    Parameters
+    ----------
+    writer : Writer
+        Of the store.
+    pinned : Callable[[], int]
+        The fewest compactions that a view has seen.
+    victims : list of Victim
+        What `ourdb.victims` put together.
+    run : CopyRun
+        Who copies.
+    """
+
+    def __init__(self, writer: Writer, pinned: Callable[[], int], victims: list[Victim], run: CopyRun) -> None:
         self._writer = writer
         self._pinned = pinned
+        self._run = run
         self.victims = victims
         self.bytes_copied = 0  # of the records, without padding
         self.done = False
         self.stopping = False  # whoever stops it still has the store open
+        self._output: SegmentHeader | None = None
 
     def slices(self) -> Generator[int, None, None]:
-        """Do the work; yields the bytes scanned after each bounded slice. The writer's upkeep lock is held."""
+        """Do the work; yields the bytes copied after each bounded slice. The writer's upkeep lock is held."""
         writer = self._writer
         writer.sync()
         if any(v.entry.last > writer.live.generation.header.position.sequence for v in self.victims):
@@ -53,51 +68,100 @@ class Step:
             self._manifest = writer.manifest
             state = writer.live.frozen()
             self._filtered = writer.sequence
-        if not all(victim.entry in self._manifest.segments for victim in self.victims):
-            return  # another compaction was faster
-        snapshots = [
-            (entry, snapshot.snapshot_state(state, writer.storage, entry, "first"))
-            for entry in self._manifest.snapshots
-        ]
-        victims = {victim.entry.number for victim in self.victims}
-        self._needed = needed = Needed(state, self._manifest, snapshots, victims, self._filtered)
-        mover = Mover(needed, self._open_output)  # not kept: it holds the victims' maps, and with them their space
+            generation = self._run.hold(writer.storage, state)
         try:
-            for victim in self.victims:
-                for reached in mover.copy(victim.entry):
-                    self.bytes_copied = mover.bytes_copied
-                    yield reached
-            current = writer.manifest
-            if _basis(current) != _basis(self._manifest):
-                self._abandon(mover, remove=True)
-                return  # a snapshot, a rule or another compaction came between two slices: planned anew later
-            if mover.output is not None:
-                mover.output.finish()
-            self._write_sidecars(mover, state, snapshots)
-            self._switch(mover)
+            if all(victim.entry in self._manifest.segments for victim in self.victims):  # else another was faster
+                yield from self._follow(state, generation)
+        finally:
+            if generation is not None:
+                generation.close()
+
+    def _follow(self, state: State, generation: File | None) -> Generator[int, None, None]:
+        """Have it copied, and go over to the copy."""
+        writer = self._writer
+        entries = tuple(victim.entry for victim in self.victims)
+        task = Task(
+            writer.storage,
+            self._manifest,
+            state,
+            self._filtered,
+            entries,
+            generation,
+            self._make_output,
+            self._drop_output,
+            writer.check_usable,
+        )
+        try:
+            copied = yield from self._counted(self._run.copy(task))
+            if self._is_overtaken():
+                self._drop_output()
+                return
+            self._write_sidecars(copied, state)
+            self._switch(copied)
             self.done = True
         except GeneratorExit:  # stopped, or dropped with its handle: then nothing may touch the disk any more
-            self._abandon(mover, remove=self.stopping)
+            if self.stopping:
+                self._drop_output()
             raise
+        except (CorruptionError, PositionLostError):
+            self._drop_output()
+            if not self._is_overtaken():  # else a segment was removed that this step no longer has a right to
+                raise
         except BaseException:
-            self._abandon(mover, remove=True)
+            self._drop_output()
             raise
 
-    def _open_output(self) -> Output:
-        with self._writer.lock:  # the log may roll meanwhile: number and index are taken for good
-            number, index = self._writer.take_number()
+    def _counted(self, copying: Generator[int, None, Copied]) -> Generator[int, None, Copied]:
+        """*copying*, with the bytes that it has copied so far."""
+        with closing(copying):
+            while True:
+                try:
+                    self.bytes_copied = next(copying)
+                except StopIteration as end:
+                    copied: Copied = end.value
+                    self.bytes_copied = copied.bytes
+                    return copied
+                yield self.bytes_copied
+
+    def _is_overtaken(self) -> bool:
+        """Whether a snapshot, a rule or another compaction came between two slices: then it is planned anew."""
+        return _basis(self._writer.manifest) != _basis(self._manifest)
+
+    def _make_output(self) -> NewSegment:
+        writer = self._writer
+        with writer.lock:  # the log may roll meanwhile: number and index are taken for good
+            number, index = writer.take_number()
+            header = SegmentHeader(
+                SEGMENT_MOVED, index, number, writer.uuid, self._manifest.epoch, 0, writer.next_key, time.time_ns()
+            )
         expected = sum(victim.live_bytes for victim in self.victims)
         try:
-            return Output(self._writer, index, number, expected, self._manifest.epoch)
+            file = create_segment(writer.storage, header, SEGMENT_HEADER.size + expected)
         except BaseException:
-            self._writer.reserved.discard(index)
+            writer.reserved.discard(index)
             raise
+        self._output = header
+        return NewSegment(header, file)
 
-    def _write_sidecars(self, mover: Mover, state: State, snapshots: list[tuple[SnapshotEntry, State]]) -> None:
+    def _drop_output(self) -> None:
+        """After an error or a stop: the half-written output goes; the store is as before."""
+        output, self._output = self._output, None
+        if output is None:
+            return
+        writer = self._writer
+        writer.reserved.discard(output.table_index)
+        if writer.failed:
+            return  # the manifest on disk may name it; the next open knows
+        writer.remove_if_there(segment_name(output.number))
+        own = f"{snapshot.PREFIX}{output.number:010x}-"
+        for name in [name for name in writer.storage.names() if name.startswith(own)]:
+            writer.remove_if_there(name)
+
+    def _write_sidecars(self, copied: Copied, state: State) -> None:
         writer, storage = self._writer, self._writer.storage
         self._compaction = self._manifest.compactions + 1
         try:
-            write_delta(storage, writer.uuid, self._compaction, mover.keys, mover.olds, mover.news)
+            write_delta(storage, writer.uuid, self._compaction, copied.keys, copied.olds, copied.news)
         except OSError as error:
             if not is_full(error):
                 raise
@@ -106,68 +170,50 @@ class Step:
                 f"{storage.path}: the disk is full: compaction {self._compaction} goes on without its index delta; "
                 "a crash before the next checkpoint costs a rebuild of the index"
             )
-        self._generations: dict[str, str] = {}
-        for serial, (old_name, moved) in enumerate(mover.snapshot_moves.items()):
-            shown = next(state for entry, state in snapshots if entry.generation == old_name)
-            assert mover.output is not None  # which took a number for good: an attempt cut off used another name
-            name = f"{snapshot.PREFIX}{mover.output.number:010x}-{serial}{snapshot.SUFFIX}"
-            old_header = shown.generation.header
-
-            def complete(header: IndexHeader, old: IndexHeader = old_header) -> IndexHeader:
-                return header._replace(
-                    uuid=old.uuid,
-                    position=old.position,
-                    next_key=old.next_key,
-                    key_count=old.key_count,
-                    followed=old.followed,
-                )
-
-            write_generation(storage, name, shown.generation, moved, complete, {})
-            self._generations[old_name] = name
         self._relocations = self._manifest.relocations
-        self._write_relocations(mover, state)
+        self._write_relocations(copied, state)
         storage.sync_directory()
 
-    def _write_relocations(self, mover: Mover, state: State) -> None:
+    def _write_relocations(self, copied: Copied, state: State) -> None:
         """The map of superseded versions: what stays of the old one, and what this step moved."""
-        if not mover.superseded and not self._relocations:
+        if not copied.superseded and not self._relocations:
             return
         gone = {victim.entry.number for victim in self.victims}
         kept = [moved for moved in state.relocations.entries() if moved[2] >> 28 not in gone]
-        self._relocations = self._compaction if kept or mover.superseded else 0
+        self._relocations = self._compaction if kept or copied.superseded else 0
         if self._relocations:
-            entries = sorted(kept + mover.superseded)
+            entries = sorted(kept + copied.superseded)
             write_relocations(self._writer.storage, self._writer.uuid, self._relocations, entries)
 
-    def _add_overtaken(self, mover: Mover, live: State) -> None:
+    def _add_overtaken(self, copied: Copied, live: State) -> None:
         """Versions that were newest when copied and are superseded by now: those after them name the old place."""
-        now = live.slots_of(mover.keys)
+        now = live.slots_of(copied.keys)
         overtaken = [
-            (key, live.header(key, old).sequence, pack_location(mover.output.number, slot_offset(new)))
-            for key, old, new, slot in zip(mover.keys, mover.olds, mover.news, now, strict=True)
-            if new and slot != old and mover.output is not None
+            (key, live.header(key, old).sequence, pack_location(self._output.number, slot_offset(new)))
+            for key, old, new, slot in zip(copied.keys, copied.olds, copied.news, now, strict=True)
+            if new and slot != old and self._output is not None
         ]
         if overtaken:
-            mover.superseded += overtaken
-            self._write_relocations(mover, live)
+            copied.superseded += overtaken
+            self._write_relocations(copied, live)
             self._writer.storage.sync_directory()
 
-    def _switch(self, mover: Mover) -> None:
+    def _switch(self, copied: Copied) -> None:
         """Switch manifest, index and table; the victims are out of use for whoever reads from now on."""
         writer = self._writer
         with writer.lock:
             writer.check_usable()
             old = writer.manifest
-            self._add_overtaken(mover, writer.live)
+            self._add_overtaken(copied, writer.live)
             gone = {victim.entry.number for victim in self.victims}
-            output = self._output_entry(mover)
+            output = self._output_entry(copied)
             segments = tuple(entry for entry in old.segments if entry.number not in gone)
             retired = tuple((v.entry.number, v.entry.index, self._compaction) for v in self.victims)
-            pruned = max(old.pruned, mover.pruned)
-            all_gone = mover.forgot or old.horizon == HORIZON_UNKNOWN
-            horizon = self._filtered if all_gone else max(old.horizon, self._needed.horizon)
-            followed = max(old.followed, mover.followed, key=lambda place: place[1:])
-            snapshots = tuple(_renamed(entry, self._generations) for entry in old.snapshots)
+            pruned = max(old.pruned, copied.pruned)
+            all_gone = copied.forgot or old.horizon == HORIZON_UNKNOWN
+            horizon = self._filtered if all_gone else max(old.horizon, copied.horizon)
+            followed = max(old.followed, copied.followed, key=lambda place: place[1:])
+            snapshots = tuple(_renamed(entry, copied.generations) for entry in old.snapshots)
             manifest = old.next_version(
                 segments=(*((output,) if output else ()), *segments),
                 compactions=self._compaction,
@@ -178,7 +224,7 @@ class Step:
                 snapshots=snapshots,
                 relocations=self._relocations,
             )
-            writer.publish(manifest, lambda: self._go_over(mover, output, gone))
+            writer.publish(manifest, lambda: self._go_over(copied, output, gone))
             unused = {entry.generation for entry in old.snapshots} - {entry.generation for entry in snapshots}
             for name in unused - {writer.live.generation.name}:
                 writer.remove_if_there(name)
@@ -187,14 +233,14 @@ class Step:
             writer.checkpoint_if_full()
         purge(writer, self._pinned)
 
-    def _go_over(self, mover: Mover, output: SegmentEntry | None, gone: set[int]) -> None:
+    def _go_over(self, copied: Copied, output: SegmentEntry | None, gone: set[int]) -> None:
         """Show what the manifest says by now. The lock is held."""
         writer = self._writer
         live = writer.live
         if output is not None:
             live.table.add(output)
         writer.statistics()
-        applied = _still_newest(mover, live)
+        applied = _still_newest(copied, live)
         writer.take_moved(applied)
         if output is not None:
             size = spans_by_index(live, list(applied.values())).get(output.index, 0)
@@ -204,40 +250,31 @@ class Step:
         state = State(live.generation, live.overlay, table, relocations, live.verify, live.value_bytes_max)
         state.verified = live.verified
         writer.show(state)
-        if mover.output is not None:
-            writer.reserved.discard(mover.output.index)
-            mover.output = None
+        if self._output is not None:
+            writer.reserved.discard(self._output.table_index)
+            self._output = None
 
-    def _output_entry(self, mover: Mover) -> SegmentEntry | None:
-        output = mover.output
+    def _output_entry(self, copied: Copied) -> SegmentEntry | None:
+        output = self._output
         if output is None:
             return None
         return SegmentEntry(
             output.number,
-            output.index,
-            output.end,
-            output.first,
-            output.last,
+            output.table_index,
+            copied.end,
+            copied.first,
+            copied.last,
             moved=self._compaction,
             # superseded versions in it may outlive what pinned them: deletions must wait for the next filtering
-            filtered=0 if mover.superseded else self._filtered,
+            filtered=0 if copied.superseded else self._filtered,
         )
 
-    def _abandon(self, mover: Mover, *, remove: bool) -> None:
-        """After an error or a stop: the half-written output goes; the store is as before."""
-        if mover.output is not None:
-            output, mover.output = mover.output, None
-            self._writer.reserved.discard(output.index)
-            output.close()
-            if remove and not self._writer.failed:  # else the manifest on disk may name it; the next open knows
-                self._writer.remove_if_there(segment_name(output.number))
 
-
-def _still_newest(mover: Mover, live: State) -> dict[int, int]:
+def _still_newest(copied: Copied, live: State) -> dict[int, int]:
     """New slots of the keys that did not move on since they were copied."""
-    now = live.slots_of(mover.keys)
+    now = live.slots_of(copied.keys)
     return {
-        key: new for key, old, new, slot in zip(mover.keys, mover.olds, mover.news, now, strict=True) if old == slot
+        key: new for key, old, new, slot in zip(copied.keys, copied.olds, copied.news, now, strict=True) if old == slot
     }
 
 

@@ -6,6 +6,7 @@ has the old slot, it gets the new one. A delta is a hint: without it the index i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from zlib import crc32
 
 from ourdb.format import DELTA, DELTA_MAGIC
@@ -22,7 +23,7 @@ def delta_name(compaction: int) -> str:
 
 
 def write_delta(
-    storage: Storage, uuid: bytes, compaction: int, keys: list[int], olds: list[int], news: list[int]
+    storage: Storage, uuid: bytes, compaction: int, keys: Sequence[int], olds: Sequence[int], news: Sequence[int]
 ) -> None:
     """Write a delta; durable on return, its name after the next directory sync."""
     key_bytes = slots_to_bytes(keys, "I")

@@ -24,7 +24,7 @@ from zlib import crc32
 from ourdb.errors import CorruptionError
 from ourdb.format import FORMAT_VERSION
 from ourdb.slots import slots_view
-from ourdb.storage import Storage
+from ourdb.storage import File, Storage
 
 MAGIC = b"OURDBIDX"
 # magic, version, flags, uuid, epoch, sequence, segment number, offset, compactions, next key, key count,
@@ -248,13 +248,17 @@ def empty_generation(uuid: bytes) -> Generation:
 
 def open_generation(storage: Storage, name: str) -> Generation:
     """Map a generation. CorruptionError where its header or tables are damaged; OSError as it is."""
-    path = f"{storage.path}/{name}"
     file = storage.open(name)
     try:
-        header = decode_header(file.read(HEADER_BYTES, 0), path)
-        data = file.map_read()
+        return map_generation(file, name, f"{storage.path}/{name}")
     finally:
         file.close()
+
+
+def map_generation(file: File, name: str, path: str) -> Generation:
+    """`open_generation` of an open file."""
+    header = decode_header(file.read(HEADER_BYTES, 0), path)
+    data = file.map_read()
     keys_pages = -(-header.sparse_count * 4 // PAGE_BYTES) - (-header.sparse_count * 8 // PAGE_BYTES)
     pages = header.dense_pages + keys_pages
     tables = pages * 4 + header.statistics_count * STATISTIC.size

@@ -91,8 +91,12 @@ def write_generation(
     overlay: Mapping[int, int],
     make_header: Callable[[IndexHeader], IndexHeader],
     statistics: Mapping[int, int],
+    through: str = TEMPORARY,
 ) -> None:
     """Write *old* with *overlay* on top as *name*; durable on return.
+
+    It is written *through* another name, so that the name is there only when the file is whole. Where that is *name*
+    itself, the name is durable after the next directory sync.
 
     O(index bytes) copied and 1 MiB of memory, plus O(overlay) (and O(sparse keys)). *make_header*
     gets a header with the sizes filled in and completes it.
@@ -115,9 +119,9 @@ def write_generation(
     buckets = _buckets(changes, run if changes is overlay else None, first, count)
     crcs: list[bytes] = []
     offset = HEADER_BYTES
-    if TEMPORARY in storage.names():
-        storage.remove(TEMPORARY)
-    file = storage.open(TEMPORARY, create=True)
+    if through in storage.names():
+        storage.remove(through)
+    file = storage.open(through, create=True)
     try:
         for start, chosen in zip(range(0, count, _CHUNK_SLOTS), buckets, strict=True):
             stop = min(start + _CHUNK_SLOTS, count)
@@ -151,14 +155,16 @@ def write_generation(
         file.sync()
     except BaseException:
         file.close()
-        storage.remove(TEMPORARY)  # on a full disk its space is wanted
+        storage.remove(through)  # on a full disk its space is wanted
         raise
     file.close()
+    if through == name:
+        return
     try:
-        storage.rename(TEMPORARY, name)
+        storage.rename(through, name)
     except OSError:
-        if TEMPORARY in storage.names():
-            storage.remove(TEMPORARY)
+        if through in storage.names():
+            storage.remove(through)
         raise
     storage.sync_directory()
 

@@ -10,11 +10,12 @@ Invariants
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from struct import Struct
 from zlib import crc32
 
+from ourdb import snapshot
+from ourdb.copying import WRITE_BYTES, Copied, NewSegment, Task
 from ourdb.errors import CorruptionError
 from ourdb.format import (
     COMMIT,
@@ -27,9 +28,7 @@ from ourdb.format import (
     RECORD_BODY,
     RECORD_BYTES,
     SEGMENT_HEADER,
-    SEGMENT_MOVED,
     SLOT_LONG,
-    SegmentHeader,
     decode_commit,
     encode_segment_header,
     length_class,
@@ -38,13 +37,12 @@ from ourdb.format import (
     segment_seed,
     slot_offset,
 )
+from ourdb.index import Generation, IndexHeader
+from ourdb.index_writer import write_generation
 from ourdb.manifest import SegmentEntry
 from ourdb.needed import Needed
-from ourdb.relocation import Moved
-from ourdb.segment import create_segment
-from ourdb.storage import File
-from ourdb.victims import WRITE_BYTES
-from ourdb.writer import Writer
+from ourdb.state import State
+from ourdb.storage import File, Storage
 
 _SHIFTS_MAX = 4096
 _HEAD = Struct("<IIII")  # what changes of a record (crc32, meta), and what stands between
@@ -54,15 +52,14 @@ _HEAD_BYTES = _HEAD.size
 class Output:
     """The segment that a compaction writes."""
 
-    def __init__(self, writer: Writer, index: int, number: int, expected_bytes: int, epoch: int) -> None:
-        header = SegmentHeader(SEGMENT_MOVED, index, number, writer.uuid, epoch, 0, writer.next_key, time.time_ns())
-        self._file: File | None = create_segment(writer.storage, header, SEGMENT_HEADER.size + expected_bytes)
-        self.index = index
-        self.number = number
+    def __init__(self, segment: NewSegment) -> None:
+        header = segment.header
+        self._file: File | None = segment.file
+        self.number = header.number
         self._seed = segment_seed(encode_segment_header(header))
         self.end = SEGMENT_HEADER.size
         self.first, self.last = 1 << 64, 0
-        self._base = index << 48
+        self._base = header.table_index << 48
         self._parts: list[bytes | memoryview] = []
         self._sequences: list[int] = []
         self._flushed = self.end
@@ -120,29 +117,25 @@ class Output:
 class Mover:
     """Copies the needed records of one group of victims, and remembers what the switch must know of them."""
 
-    def __init__(self, needed: Needed, open_output: Callable[[], Output]) -> None:
+    def __init__(self, needed: Needed, make_output: Callable[[], NewSegment]) -> None:
         self._needed = needed
-        self._open_output = open_output
+        self._make_output = make_output
         self.output: Output | None = None
-        self.bytes_copied = 0
-        self.keys: list[int] = []  # of the newest versions: key, old slot, new slot (0: dropped)
-        self.olds: list[int] = []
-        self.news: list[int] = []
-        self.superseded: list[Moved] = []
-        self.snapshot_moves: dict[str, dict[int, int]] = {}  # generation -> key -> new slot
-        self.pruned = 0  # newest commit among the victims
-        self.forgot = False  # a superseded version stays behind, and nobody asked whether it is needed
-        self.followed = ("0" * 32, 0, 0)  # newest leader's position among their commits
+        self.copied = Copied()
+        self._keys: list[int] = []
+        self._olds: list[int] = []
+        self._news: list[int] = []
+        self._snapshot_moves: dict[str, dict[int, int]] = {}  # generation -> key -> new slot
 
     def copy(self, entry: SegmentEntry) -> Iterator[int]:
         """Copy the needed records of one victim; yields the offset reached after each bounded slice."""
-        needed = self._needed
+        needed, copied = self._needed, self.copied
         state = needed.state
         segment = state.table.segment(entry.index)
         data, seed, unpack, pack = segment.map, segment.seed, RECORD.unpack_from, _HEAD.pack
         newer, first, count, slots, page_ok = state.overlay_get, state.first, state.count, state.slots, state.page_ok
         lookup, base, tracks, wants = state.generation.lookup, entry.index << 48, needed.tracks, needed.wants
-        keys, olds, news = self.keys.append, self.olds.append, self.news.append
+        keys, olds, news = self._keys.append, self._olds.append, self._news.append
         known: set[int] = set()
         shifts: dict[tuple[int, int], int] = {}
         end, offset = entry.end or 0, SEGMENT_HEADER.size
@@ -177,7 +170,7 @@ class Mover:
                         shift = shifts[length, meta] = output.crc_shift(length, meta, new_meta, seed)
                     head = pack(crc ^ shift, length, key, new_meta)
                     new = output.add(head, view[offset + _HEAD_BYTES : stop + 7 & -8], sequence) | slot & 0xFFFFF
-                    self.bytes_copied += length + RECORD_BYTES
+                    copied.bytes += length + RECORD_BYTES
                     if newest:
                         keys(key)
                         olds(slot)
@@ -189,15 +182,15 @@ class Mover:
                     olds(slot)
                     news(0)
                 elif not tracks:
-                    self.forgot = True
+                    copied.forgot = True
             if meta & FLAG_COMMIT or kind == COMMIT:
-                if sequence > self.pruned:
-                    self.pruned = sequence
+                if sequence > copied.pruned:
+                    copied.pruned = sequence
                 if meta & FLAG_ORIGIN:
                     payload = bytes(view[offset + RECORD_BYTES : stop])
                     origin = decode_commit(payload, meta, segment.path, offset).origin
                     assert origin is not None  # the flag says so
-                    self.followed = max(self.followed, (origin[0].hex(), *origin[1:]), key=lambda place: place[1:])
+                    copied.followed = max(copied.followed, (origin[0].hex(), *origin[1:]), key=_place)
             offset = stop + 7 & -8
             if offset >= pause:
                 pause = offset + WRITE_BYTES
@@ -205,7 +198,7 @@ class Mover:
         yield end
 
     def _opened(self) -> Output:
-        self.output = self._open_output()
+        self.output = Output(self._make_output())
         return self.output
 
     def _note(self, key: int, slot: int, new: int, sequence: int, newest: bool) -> None:
@@ -213,10 +206,104 @@ class Mover:
         assert self.output is not None
         location = pack_location(self.output.number, slot_offset(new))
         if not newest:
-            self.superseded.append((key, sequence, location))
+            self.copied.superseded.append((key, sequence, location))
         for entry, state in self._needed.snapshots:
             if state.slot(key) == slot:
-                self.snapshot_moves.setdefault(entry.generation, {})[key] = new
+                self._snapshot_moves.setdefault(entry.generation, {})[key] = new
+
+    def finish(self, storage: Storage) -> Copied:
+        """What was copied, once all of it is durable."""
+        copied, output = self.copied, self.output
+        copied.keys, copied.olds, copied.news = self._keys, self._olds, self._news
+        copied.horizon = self._needed.horizon
+        if output is not None:
+            output.finish()
+            copied.end, copied.first, copied.last = output.end, output.first, output.last
+            for serial, (name, moved) in enumerate(self._snapshot_moves.items()):
+                copied.generations[name] = new = f"{snapshot.PREFIX}{output.number:010x}-{serial}{snapshot.SUFFIX}"
+                shown = next(state for entry, state in self._needed.snapshots if entry.generation == name)
+                _write_moved(storage, new, shown.generation, moved)
+        return copied
+
+    def close(self) -> None:
+        """Close the output."""
+        if self.output is not None:
+            self.output.close()
+
+
+def copy_records(task: Task) -> Generator[int, None, Copied]:
+    """Do *task* in this thread; yields the bytes copied so far after each slice of about a megabyte looked through."""
+    manifest, state = task.manifest, task.state
+    snapshots = [(entry, snapshot.snapshot_state(state, task.storage, entry, "first")) for entry in manifest.snapshots]
+    victims = {entry.number for entry in task.victims}
+    mover = Mover(Needed(state, manifest, snapshots, victims, task.sequence), task.make_output)
+    try:
+        for victim in task.victims:
+            for _ in mover.copy(victim):
+                yield mover.copied.bytes
+        return mover.finish(task.storage)
+    finally:
+        mover.close()
+
+
+class ThreadRun:
+    """Copies in the thread that asks for the next slice."""
+
+    is_beside = False
+
+    def hold(self, storage: Storage, state: State) -> File | None:
+        """The state has the generation already."""
+        return None
+
+    def copy(self, task: Task) -> Generator[int, None, Copied]:
+        """See `copy_records`."""
+        return copy_records(task)
+
+    def is_ready(self) -> bool:
+        """A slice is work for whoever asks for it."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is at work between two slices."""
+
+
+class ThreadCopying:
+    """Copying in this process."""
+
+    problem = ""
+
+    def run(self) -> ThreadRun:
+        """One for each compaction."""
+        return ThreadRun()
+
+    def close(self) -> None:
+        """Nothing is at work between two slices."""
+
+    def forget(self) -> None:
+        """Nothing is at work between two slices."""
+
+
+def _place(position: tuple[str, int, int]) -> tuple[int, int]:
+    return position[1:]
+
+
+def _write_moved(storage: Storage, name: str, old: Generation, moved: dict[int, int]) -> None:
+    """Write a snapshot's generation with the new slots of what moved; durable on return.
+
+    At once under its name, which has the output's number: so an attempt that was cut off used another one.
+    """
+
+    def complete(header: IndexHeader) -> IndexHeader:
+        kept = old.header
+        return header._replace(
+            uuid=kept.uuid,
+            position=kept.position,
+            next_key=kept.next_key,
+            key_count=kept.key_count,
+            followed=kept.followed,
+        )
+
+    write_generation(storage, name, old, moved, complete, {}, through=name)
 
 
 def _noted(meta: int, known: set[int]) -> bool:

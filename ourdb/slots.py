@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ourdb.format import slot_is_live
@@ -51,7 +51,7 @@ def slots_from_bytes(data: bytes | memoryview, typecode: str) -> array[int]:
     return _little_endian(values)
 
 
-def slots_to_bytes(values: list[int], typecode: str) -> bytes:
+def slots_to_bytes(values: Iterable[int], typecode: str) -> bytes:
     """Little-endian bytes of u32 ("I") or u64 ("Q") values."""
     return _little_endian(array(typecode, values)).tobytes()
 

@@ -92,6 +92,10 @@ class DiskFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    def fileno(self) -> int:
+        """The descriptor, which stays this file's: what hands an open file to another process."""
+        return self._descriptor
+
     def read(self, length: int, offset: int) -> bytes:
         """Up to *length* bytes; fewer only at the end of the file."""
         data = os.pread(self._descriptor, length, offset)

@@ -13,12 +13,15 @@ from typing import Any, Literal
 
 from ourdb.auto_compaction import AutoCompactor
 from ourdb.compaction_step import purge
+from ourdb.copier_process import ProcessCopying
+from ourdb.copying import Copying
 from ourdb.errors import InvalidArgumentError, ModeError, OurDBError
 from ourdb.fastpath import make_reads
 from ourdb.follow import AutoFollower, Follower
 from ourdb.handle import Mode
 from ourdb.history import History
 from ourdb.manifest import Retention
+from ourdb.moving import ThreadCopying
 from ourdb.opening import (
     Wanted,
     check_directory,
@@ -39,6 +42,7 @@ from ourdb.writer import Writer
 from ourdb.writing import Writing
 
 Durability = Literal["process", "interval", "commit"]
+Compaction = Literal["thread", "process"]
 
 
 class OurDB(Writing, History, Upkeep):
@@ -77,6 +81,11 @@ class OurDB(Writing, History, Upkeep):
         A reader takes in what is new before each read.
     auto_compact : bool
         The writer compacts by itself when more than half of the store is reclaimable.
+    compaction : {"thread", "process"}
+        Where compaction copies: in the thread that compacts (default), or in a process that is started for it, so that
+        other threads of this one are not kept waiting for the interpreter. Where none can be had (no POSIX, a
+        frozen program, a process that ended too early) it copies in the thread, and `warnings` says so. With a
+        *storage* it always does.
     write_mode : {"auto", "map", "pwrite"}
         Whether small writes go through a map of the active segment.
     reset : bool
@@ -113,6 +122,7 @@ class OurDB(Writing, History, Upkeep):
         lock_timeout: float = 0.0,
         auto_refresh: bool = False,
         auto_compact: bool = True,
+        compaction: Compaction = "thread",
         write_mode: Literal["auto", "map", "pwrite"] = "auto",
         reset: bool = False,
         before_durable: BeforeDurable | None = None,
@@ -122,6 +132,7 @@ class OurDB(Writing, History, Upkeep):
         _check_choice("mode", mode, ("r", "w", "c", "n"))
         _check_choice("durability", durability, ("process", "interval", "commit"))
         _check_choice("verify", verify, ("first", "always", "never"))
+        _check_choice("compaction", compaction, ("thread", "process"))
         _check_choice("write_mode", write_mode, ("auto", "map", "pwrite"))
         _check_seconds("sync_interval", sync_interval, above=0.0)
         _check_seconds("lock_timeout", lock_timeout)
@@ -136,7 +147,8 @@ class OurDB(Writing, History, Upkeep):
                 raise InvalidArgumentError("reset and settings are for writers; mode 'r' takes what is stored")
             self._open_reader()
         else:
-            self._open_writer(wanted, durability, lock_timeout, mode == "n" or reset, before_durable)
+            copying = ProcessCopying() if compaction == "process" and storage is None else ThreadCopying()
+            self._open_writer(wanted, durability, lock_timeout, mode == "n" or reset, before_durable, copying)
             if auto_compact:
                 core: Writer = self._core
                 self._compactor = AutoCompactor(core, self._pinned)
@@ -159,6 +171,7 @@ class OurDB(Writing, History, Upkeep):
         lock_timeout: float,
         fresh: bool,
         before_durable: BeforeDurable | None,
+        copying: Copying,
     ) -> None:
         if not fresh or not self._custom_storage:
             self._check_new_or_store(fresh)
@@ -171,7 +184,7 @@ class OurDB(Writing, History, Upkeep):
             if fresh:
                 remove_indexes(self._storage, manifest)
             loaded = load(self._storage, manifest, self._verify, self._accept)
-            self._core = Writer(self._storage, loaded, durability, before_durable)
+            self._core = Writer(self._storage, loaded, durability, before_durable, copying)
             self._shorten()
             purge(self._core, self._pinned)
         except BaseException:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ourdb.codecs import codec_named
+from ourdb.copying import Copying
 from ourdb.errors import (
     ForkedError,
     StoreClosedError,
@@ -96,8 +97,8 @@ class LogTail(ABC):
         "checkpoint_wanted",
         "commit_now",
         "compacting",
-        "compacting",
         "compaction_problem",
+        "copying",
         "delete",
         "durable_offset",
         "durable_sequence",
@@ -126,8 +127,10 @@ class LogTail(ABC):
         loaded: Loaded,
         durability: str,
         before_durable: BeforeDurable | None,
+        copying: Copying,
     ) -> None:
         self.storage = storage
+        self.copying = copying  # what compaction does it by
         self.manifest: Manifest = loaded.manifest
         self.uuid = bytes.fromhex(loaded.manifest.uuid)
         self.live: State = loaded.state

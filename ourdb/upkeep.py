@@ -171,8 +171,9 @@ class Upkeep(Reading):
     def warnings(self) -> list[str]:
         """What this handle works around: a damaged index, a lease not written, a checkpoint or compaction put off."""
         core = self._opened()
-        put_off = [core.checkpoint_problem, core.compaction_problem] if isinstance(core, Writer) else []
-        return [*core.warnings, *filter(None, put_off)]
+        if not isinstance(core, Writer):
+            return [*core.warnings]
+        return [*core.warnings, *filter(None, (core.checkpoint_problem, core.compaction_problem, core.copying.problem))]
 
 
 def _pin_of(reader: ReaderInfo) -> Pin:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from ourdb.copying import WRITE_BYTES
 from ourdb.format import SEGMENT_HEADER
 from ourdb.manifest import Manifest, SegmentEntry
 from ourdb.reserve import release_reserve
@@ -12,7 +13,6 @@ from ourdb.statistics import SegmentStats, segment_stats
 from ourdb.tail import segment_limit
 from ourdb.writer import Writer
 
-WRITE_BYTES = 1 << 20  # what copying holds in memory at once
 _SLACK_BYTES = 64 << 10  # for manifest and index
 _SMALL_PART = 8  # a segment under an eighth of the usual size is merged with others
 _SMALL_COUNT = 8

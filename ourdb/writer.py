@@ -409,6 +409,7 @@ class Writer(LogSession):
 
     def _release(self) -> None:
         self._closed = True
+        self.copying.close()
         self._single.close()
         self._map = self._loaded = None
         # Readers that still have a state keep its maps; else the files are given up now, not when garbage is collected.
@@ -421,6 +422,7 @@ class Writer(LogSession):
     def abandon(self) -> None:
         """In a forked child: never write again, and leave the parent's lock and files alone."""
         self._forked = True
+        self.copying.forget()
         self._single.close()
         self.lock = self._single.new_lock()
         self._sync_lock = threading.Lock()

@@ -34,6 +34,7 @@ Mode = Literal["r", "w", "c", "n"]
 Durability = Literal["process", "interval", "commit"]
 Atime = Literal["relatime", "noatime", "strictatime"]
 Verify = Literal["first", "always", "never"]
+Compaction = Literal["thread", "process"]
 Path = str | os.PathLike[str]
 _NO_SOCKETS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOENT)
 
@@ -57,6 +58,7 @@ def open(
     metadata_segment_bytes: int | None = None,
     data_segment_bytes: int | None = None,
     auto_compact: bool = True,
+    compaction: Compaction = "thread",
     retention: Retention | None = None,
     flush_seconds: float = FLUSH_SECONDS,
     sync_seconds: float = SYNC_SECONDS,
@@ -96,6 +98,9 @@ def open(
         Size of the files of the two stores.
     auto_compact : bool
         Whether dead bytes are given back by themselves.
+    compaction : {"thread", "process"}
+        Where compaction copies: in the thread that compacts, or in a process that is started for it, beside which other
+        threads of this one answer as fast as ever.
     retention : Retention, optional
         Which earlier states can be read beside the snapshots, from now on; None: as it was, at first none.
     flush_seconds, sync_seconds : float
@@ -137,6 +142,7 @@ def open(
             metadata_segment_bytes=metadata_segment_bytes,
             data_segment_bytes=data_segment_bytes,
             auto_compact=auto_compact,
+            compaction=compaction,
             retention=retention,
         )
     except StoreBusyError as error:

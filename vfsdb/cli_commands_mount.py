@@ -129,6 +129,7 @@ def _opened_as(store: str, words: mount_words.MountWords, wait: float) -> VFS:
         atime=words.atime,  # type: ignore[arg-type]
         lock_timeout=wait,
         durability="commit" if words.durable else "process",
+        compaction="process",
         flush_seconds=words.commit_seconds,
         serve=False,
         commit_at_close=False,

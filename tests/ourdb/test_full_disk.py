@@ -130,7 +130,7 @@ def test_compaction_by_itself_that_meets_an_error_says_so_and_commits_go_on(
     with OurDB("s", storage=MemoryStorage(), segment_bytes=4096) as db:
         churn(db, 2)
         with monkeypatch.context() as disk:
-            disk.setattr(compaction_step, "Output", refuse)
+            disk.setattr(compaction_step, "create_segment", refuse)
             churn(db, 60)
         problem = db.stats().compaction_problem
         assert db.warnings == [problem]

@@ -59,6 +59,7 @@ def open_stores(
     metadata_key_max: int | None = None,
     data_key_max: int | None = None,
     auto_compact: bool = True,
+    compaction: Literal["thread", "process"] = "thread",
     retention: Retention | None = None,
     storages: tuple[Any, Any] | None = None,
 ) -> Stores:
@@ -78,6 +79,8 @@ def open_stores(
         Of the two stores; the largest block key is one less, which is the label's.
     auto_compact : bool
         Whether the stores compact by themselves.
+    compaction : {"thread", "process"}
+        Where compaction copies, as of ourdb.
     retention : Retention, optional
         Which earlier states are kept; None: as the store says.
     storages : (Storage, Storage), optional
@@ -99,7 +102,7 @@ def open_stores(
     data: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     if mode != "r":
-        common |= {"lock_timeout": lock_timeout, "auto_compact": auto_compact}
+        common |= {"lock_timeout": lock_timeout, "auto_compact": auto_compact, "compaction": compaction}
         data = _given(segment_bytes=data_segment_bytes, key_max=data_key_max)
         metadata = _given(segment_bytes=metadata_segment_bytes, key_max=metadata_key_max)
         if retention is not None:
