@@ -140,6 +140,7 @@ class AutoCompactor:
 
     def stop(self) -> None:
         """End it; a half-done step leaves the store as it was."""
+        self._stopped = True
+        self._writer.copying.close()  # who waits for a slice has waited long enough
         with self._lock:
-            self._stopped = True
             self.give_way()

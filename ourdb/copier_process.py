@@ -57,6 +57,18 @@ class CopierLostError(Exception):
     """The process is not there, or not any more; what to do is up to who asked it."""
 
 
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """Which file *path* leads to; None where there is none."""
+    try:
+        info = os.stat(path or "")
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+_INTERPRETER = _identity(sys.executable)
+
+
 class _Child:
     """A process that copies, and the stream to it."""
 
@@ -66,6 +78,8 @@ class _Child:
         name = os.path.basename(sys.executable or "")
         if getattr(sys, "frozen", False) or not name.startswith(("python", "pypy")):
             raise CopierLostError(f"{sys.executable or 'this interpreter'!r} runs no Python of its own")
+        if _identity(sys.executable) != _INTERPRETER:  # replaced, or covered by a mount, which may be ours to answer
+            raise CopierLostError(f"{sys.executable} is not the interpreter any more that runs here")
         ours, theirs = socket.socketpair()
         nowhere = subprocess.DEVNULL
         command = [sys.executable, "-I", "-S", "-c", _PROGRAM, _ROOT]

@@ -392,10 +392,13 @@ def test_a_forked_child_leaves_the_process_alone_and_does_not_keep_it_alive(tmp_
 # ---- where it cannot be started ----
 
 
-@pytest.mark.parametrize("executable", ["/nonexistent/python3", "/bin/true", "", None])
+@pytest.mark.parametrize("executable", ["/nonexistent/python3", "/bin/true", "", None, "python-other"])
 def test_where_no_process_can_be_started_the_thread_copies_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None
 ) -> None:
+    if executable == "python-other":
+        executable = str(tmp_path / executable)
+        shutil.copy("/bin/true", executable)
     with monkeypatch.context() as system:
         system.setattr(sys, "executable", executable)
         with opened(tmp_path / "s") as db:
@@ -404,6 +407,18 @@ def test_where_no_process_can_be_started_the_thread_copies_and_says_so(
             (warning,) = db.warnings
             assert "copies in this process" in warning
             check(db, items)
+
+
+def test_an_interpreter_that_is_something_else_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executable = str(tmp_path / "python-other")
+    shutil.copy("/bin/true", executable)
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(copier_process, "_INTERPRETER", copier_process._identity(executable))
+    with opened(tmp_path / "s") as db:
+        items = fill(db)
+        assert db.compact().finished
+        assert "ended" in db.warnings[0]
+        check(db, items)
 
 
 def test_another_version_of_the_package_is_not_talked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
