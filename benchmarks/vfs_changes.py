@@ -7,6 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from benchmarks.report import Figure
 from benchmarks.vfs_special import MIB, Part, Sizes, store
@@ -87,7 +88,7 @@ def _following(directory: Path, sizes: Sizes, rng: random.Random) -> list[Figure
         fs.sync()
         stores = fs.filesystem.committed.stores
         with vfsdb.open(stores.path, "r") as reader:
-            filesystem = reader.filesystem
+            filesystem: Any = reader.filesystem
             figures = []
             for name, call in (
                 ("look for something new", filesystem.catch_up),

@@ -107,7 +107,12 @@ class Host(Peer):
         self.glob = lambda pattern: sorted(host_glob.glob(base + pattern, recursive=True))
         self.walk = lambda name: os.walk(base + name)
         self.liststat = lambda name: [(entry.name, entry.stat()) for entry in os.scandir(base + name)]
-        self.sync = lambda file: (file.flush(), os.fsync(file.fileno()))
+        self.sync = self._sync
+
+    @staticmethod
+    def _sync(file: Any) -> None:
+        file.flush()
+        os.fsync(file.fileno())
 
     def write(self, path: str, data: bytes) -> None:
         with open(self.base + path, "wb") as file:
