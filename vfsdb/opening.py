@@ -21,7 +21,10 @@ def read_superblock(stores: Stores) -> Superblock:
     """
     data = stores.metadata.get(SUPERBLOCK_KEY)
     if data is None:
-        raise FormatError("the stores hold no filesystem: no superblock (mkfs makes one)", stores.path)
+        raise FormatError(
+            "the stores hold no superblock: no filesystem was made in them (vfsdb mkfs does), or one is being made",
+            stores.path,
+        )
     superblock = codecs.decode_superblock(data)
     for what, found, expected in (
         ("metadata", stores.metadata.uuid, superblock.metadata_uuid),

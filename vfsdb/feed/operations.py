@@ -52,7 +52,8 @@ class ChangeOperations(Names):
         """The changes at and below *path* as they happen, in this process or another; an iterator, to be closed.
 
         A change is told once it is committed: of an operation at once, of data written to an open file after a second,
-        at a flush or at close. In the process that writes it is told at once; another looks every 2 to 50 ms.
+        at a flush or at close; of operations that are gathered (``commit_each=False``) when their group is stored. In
+        the process that writes it is told at once; another looks every 2 to 50 ms.
 
         Parameters
         ----------
