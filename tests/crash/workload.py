@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ourdb import copier_process
 from ourdb.store import OurDB
 from tests.crash import story
 
@@ -163,6 +164,7 @@ def main() -> int:
     parser.add_argument("--write-mode", default="map", choices=("map", "pwrite"))
     parser.add_argument("--ack", default="sync", choices=("sync", "process"))
     parser.add_argument("--durability", default="process")
+    parser.add_argument("--compaction", default="thread", choices=("thread", "process"))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--readers", type=int, default=0)
     parser.add_argument("--follow", action="store_true")
@@ -170,7 +172,8 @@ def main() -> int:
     if chosen.follow:
         follow(chosen.kind, chosen.dir, chosen.count)
         return 0
-    options = {"write_mode": chosen.write_mode, "durability": chosen.durability}
+    options = {"write_mode": chosen.write_mode, "durability": chosen.durability, "compaction": chosen.compaction}
+    copier_process._LEAST_BYTES = 0  # segments are small here, and yet are to be copied there
     first = 1
     if chosen.resume and os.path.exists(os.path.join(chosen.dir, "MANIFEST")):
         from tests.crash.check import step_of
