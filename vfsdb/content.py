@@ -7,15 +7,19 @@ zeros. No paths, no handles, no permissions.
 from __future__ import annotations
 
 import errno
+from bisect import bisect_right
 
 from vfsdb import extents, layers, pages
 from vfsdb.buffers import Buffer
 from vfsdb.database import Block
 from vfsdb.errors import CorruptionError, os_error
-from vfsdb.extents import RUN, RUN_BYTES, Entry, Patched, Run
+from vfsdb.extents import RUN, RUN_BYTES, SHORT_RUN, SHORT_RUN_BYTES, Entry, Patched, Run
 from vfsdb.records import Inode
 from vfsdb.spare import SpareBlocks
 from vfsdb.writeset import BlockRun, WriteSet
+
+_RUN_SIZE, _SHORT_RUN_SIZE = RUN_BYTES.size, SHORT_RUN_BYTES.size
+_unpack_run, _unpack_short_run = RUN_BYTES.unpack, SHORT_RUN_BYTES.unpack
 
 
 def new_buffer(inode: Inode, spare: SpareBlocks | None = None) -> Buffer:
@@ -50,18 +54,36 @@ def _read_stored(write_set: WriteSet, inode: Inode, offset: int, stop: int) -> b
     index = offset // block_size
     base = index * block_size
     data = None
-    if stop - base <= block_size:
-        found = pages.floor(write_set, inode.root, index)
-        if found is not None and len(found[1]) == RUN_BYTES.size:  # short cut for what nearly every entry is
-            kind, length, key, birth = RUN_BYTES.unpack(found[1])
-            past = index - found[0]
-            if kind == RUN and past < length:
-                data = write_set.read_block(key + past, birth + past, offset - base, stop - base)
+    if stop - base <= block_size and (found := _plain_block(write_set, inode, index, stop - base)) is not None:
+        data = write_set.read_block(*found, offset - base, stop - base)
     if data is None:
         data = b"".join(_pieces(write_set, inode, offset, stop))
     if len(data) != stop - offset:
         raise CorruptionError(f"inode {inode.ino}: blocks at offset {offset} have other lengths than its map says")
     return data
+
+
+def _plain_block(write_set: WriteSet, inode: Inode, index: int, stop: int) -> tuple[int, int] | None:
+    """Key and birth of block *index* where a run has it, and at least *stop* bytes of it. None: look closer.
+
+    What nearly every entry is, taken apart without the objects of `vfsdb.extents`.
+    """
+    leaf = inode.root
+    if leaf.level:
+        leaf = pages.leaf_of(write_set, leaf, index)[1]
+    at = bisect_right(leaf.keys, index) - 1
+    if at < 0:
+        return None
+    value, past = leaf.values[at], index - leaf.keys[at]
+    if len(value) == _RUN_SIZE:
+        kind, length, key, birth = _unpack_run(value)
+        is_there = kind == RUN and past < length
+    elif len(value) == _SHORT_RUN_SIZE:
+        kind, length, key, birth, tail = _unpack_short_run(value)
+        is_there = kind == SHORT_RUN and (past < length - 1 or (past == length - 1 and stop <= tail))
+    else:
+        return None
+    return (key + past, birth + past) if is_there else None
 
 
 def read_parts(write_set: WriteSet, inode: Inode, size: int, offset: int) -> list[Block]:

@@ -52,6 +52,7 @@ class RawFile(io.RawIOBase):
         access = flags & os.O_ACCMODE
         self._readable = access != os.O_WRONLY
         self._writable = access != os.O_RDONLY
+        self._is_open = True
         self._append = bool(flags & os.O_APPEND)
         self._behind = self._append  # of the last append: `_position` is to be asked for
         self._position = 0
@@ -83,19 +84,22 @@ class RawFile(io.RawIOBase):
 
     def seekable(self) -> bool:
         """True: only regular files are opened."""
-        self._check()
+        if not self._is_open:
+            self._check()
         return True
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill *buffer* from the position on; how many bytes, 0 at the end."""
-        self._check_readable()
+        if self._behind or not self._readable:
+            self._check_readable()
         count = self._fs.read_into(self._handle, buffer, self._position)
         self._position += count
         return count
 
     def read(self, size: int | None = -1, /) -> bytes:
         """At most *size* bytes, all there are where it is negative or None."""
-        self._check_readable()
+        if self._behind or not self._readable:
+            self._check_readable()
         if size is None or size < 0:
             return self.readall()
         data = self._fs.read(self._handle, size, self._position)
@@ -114,7 +118,7 @@ class RawFile(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         """Write all of *data* at the position; in append mode at the end of the file as it is then."""
-        if self.closed or not self._writable:
+        if not self._writable:
             self._check_writable()
         if type(data) is not bytes:
             data = memoryview(data)
@@ -136,6 +140,10 @@ class RawFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position. Also os.SEEK_DATA and os.SEEK_HOLE; EINVAL before the start."""
+        if whence == os.SEEK_SET and type(offset) is int and 0 <= offset <= _POSITION_MAX and self._is_open:
+            self._behind = False
+            self._position = offset
+            return offset
         self._check()
         self._settle()
         offset, whence = index(offset), index(whence)
@@ -172,6 +180,7 @@ class RawFile(io.RawIOBase):
     def close(self) -> None:
         """Give the handle back, and the process's byte range locks on the file with it."""
         if not self.closed:
+            self._is_open = self._readable = self._writable = False  # what is fast asks these alone
             super().close()
             self._fs.flush(self._handle, self._lock_owner)
             self._fs.release(self._handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat as stat_bits
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,8 +17,10 @@ from vfsdb.interface import FILE_BYTES_MAX, Caller
 from vfsdb.namespace import require_access
 from vfsdb.transaction import Transaction
 
-_SMALL_READ: Final = 1 << 16
+READ_WHOLE_MAX: Final = 1 << 16  # what is longer is read in parts, where they need no copy
 _NOT_READABLE: Final = os.O_WRONLY  # the lowest bit of the access mode; both bits never are
+_KIND: Final = 0o170000
+_FILE: Final = stat_bits.S_IFREG
 _NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _READS_MAX: Final = 3  # how often a read is tried that lets others move on; then it holds them up
 
@@ -49,7 +52,7 @@ class FilesReading(FilesBase):
     def read_parts(self, handle: int, size: int, offset: int) -> Sequence[Block]:
         """What `FileSystem.read_parts` does."""
         opened, commits = self.handles.opened.get(handle), self._commits
-        if opened is not None and size > _SMALL_READ and self._is_plain(opened):
+        if opened is not None and size > READ_WHOLE_MAX and self._is_plain(opened):
             reader = commits.committed.reader()
             try:
                 inode = reader.inode(opened.ino)
@@ -80,15 +83,17 @@ class FilesReading(FilesBase):
         commits = self._commits
         if size < 0:
             size = FILE_BYTES_MAX
-        if not commits.levels and ino not in commits.buffers and not commits.closed:  # short cut for small files
+        if caller.privileged and not commits.levels and ino not in commits.buffers and not commits.closed:
+            reader = commits.committed.reader()
             try:
-                inode = commits.committed.reader().inode(ino)
-                inline = inode.inline
+                inode = reader.inode(ino)
+                if inode.nlink and inode.mode & _KIND == _FILE:
+                    data = content.read(reader, inode, None, size, offset)
+                    if size:
+                        self.access_times.note(ino, inode)
+                    return data
             except StaleBlockError:
-                inline = None  # moved on in between: the long way reads again
-            if inline is not None and inode.nlink and caller.privileged:
-                self.access_times.note(ino, inode)
-                return inline[offset : offset + size]
+                pass  # moved on in between: the long way reads again
         commits.read(lambda ws: self._check_readable(ws, ino, caller))
         return self._read(ino, size, offset, True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vfsdb.database import Block
-from vfsdb.records import Counters
+from vfsdb.records import Counters, Inode, Page
 from vfsdb.transaction import Ground, Transaction
 from vfsdb.writeset import BlockRun
 
@@ -20,12 +20,25 @@ class Reader(Transaction):
         self.reads = None
 
     def _below(self, key: int) -> Any:
+        return self._state.get(key, self.moment)
+
+    def inode(self, ino: int) -> Inode:
+        """The inode. ESTALE where there is none."""
         moment = self.moment
-        if moment.replaced is None:
-            recent = self._state.young.get(key)
-            if recent is not None and moment.replaced is None:
+        if moment.replaced is None:  # short cut for most, as in `State.get`
+            recent = self._state.young.get(ino)
+            if type(recent) is Inode and moment.replaced is None:
                 return recent
-        return self._state.get(key, moment)
+        return super().inode(ino)
+
+    def page(self, key: int) -> Page:
+        """A tree page."""
+        moment = self.moment
+        if moment.replaced is None:  # likewise
+            recent = self._state.young.get(key)
+            if type(recent) is Page and moment.replaced is None:
+                return recent
+        return super().page(key)
 
     def _change(self, key: int, record: Any, before: Any) -> None:
         raise AssertionError(f"key {key} is changed by what only reads")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import ctypes
 import fcntl
 import gc
 import io
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.vfsdb.twins import Host, outcome
+from vfsdb import memory
 from vfsdb.posix import VFS
 
 MODES = ["r", "r+", "w", "w+", "a", "a+", "x", "x+", "rb", "r+b", "wb", "w+b", "ab", "a+b", "xb", "x+b"]
@@ -167,6 +170,31 @@ def test_readinto_fills_the_buffer(vfs: VFS) -> None:
         assert file.read(100) == bytes(range(246, 256))
 
 
+@pytest.mark.parametrize("offset", [0, 3, 10, 90, 100, 200])
+@pytest.mark.parametrize("size", [48, 100_000])
+def test_readinto_takes_any_buffer(vfs: VFS, host: Host, size: int, offset: int) -> None:
+    data = bytes(range(100)) * (size // 48)
+    buffers = (
+        lambda: bytearray(size),
+        lambda: memoryview(bytearray(size)),
+        lambda: memoryview(bytearray(size)).cast("i"),
+        lambda: memoryview(bytearray(size)).cast("B", (2, size // 2)),
+        lambda: memoryview(bytearray(size * 2))[::2],
+        lambda: array.array("i", bytes(size)),
+        lambda: (ctypes.c_char * size)(),
+        lambda: bytes(size),
+    )
+    for buffer in buffers:
+        seen = []
+        for api in (vfs, host):
+            api.write_bytes("f", data)
+            target: Any = buffer()
+            with api.open("f", "rb", buffering=0) as file:
+                file.seek(offset)
+                seen.append((outcome(lambda _: file.readinto(target), api)[:1], bytes(target), file.tell()))  # noqa: B023
+        assert seen[0] == seen[1]
+
+
 def test_seek_finds_data_and_holes(vfs: VFS) -> None:
     with vfs.open("f", "w+b") as file:
         file.seek(1 << 24)
@@ -180,7 +208,19 @@ def test_use_after_close_is_a_value_error(vfs: VFS) -> None:
     file = vfs.open("f", "w+b", buffering=0)
     file.close()
     file.close()
-    for call in (file.read, file.tell, lambda: file.write(b"x"), lambda: file.seek(0), file.truncate, file.readable):
+    raw: Any = file
+    for call in (
+        file.read,
+        raw.readall,
+        lambda: raw.readinto(bytearray(1)),
+        file.tell,
+        lambda: file.write(b"x"),
+        lambda: file.seek(0),
+        file.truncate,
+        file.readable,
+        file.writable,
+        file.seekable,
+    ):
         with pytest.raises(ValueError, match="closed file"):
             call()
     assert file.closed and "[closed]" in repr(file)
@@ -257,3 +297,16 @@ def test_locks_of_open_files(vfs: VFS) -> None:
             vfs.lockf(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(TypeError):
             vfs.flock(io.BytesIO(), fcntl.LOCK_SH)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_reading_without_a_handle_moves_the_access_time_where_bytes_are_asked_for(size: int) -> None:
+    with memory() as fs:
+        fs.write_bytes("f", bytes(size))
+        for read in (fs.read_bytes, lambda path: fs.read_range(path, 1, 1)):
+            fs.utime("f", ns=(1, 2))
+            read("f")
+            assert fs.stat("f").st_atime_ns > 2
+        fs.utime("f", ns=(1, 2))
+        fs.read_range("f", 1, 0)
+        assert fs.stat("f").st_atime_ns == 1

@@ -14,6 +14,7 @@ from vfsdb.core.base import require_inodes
 from vfsdb.database import Block
 from vfsdb.errors import os_error
 from vfsdb.files import checked_flags
+from vfsdb.files_reading import READ_WHOLE_MAX
 from vfsdb.handles import OpenFile
 from vfsdb.interface import OWNER, Caller, Lock, LockKind, Stat
 from vfsdb.namespace import require_access, require_directory
@@ -21,6 +22,13 @@ from vfsdb.records import FIRST_KEY
 from vfsdb.transaction import Transaction
 
 _FILE: Final = stat_bits.S_IFREG
+
+
+def _takes_bytes(buffer: object) -> bool:
+    """Whether *buffer* is counted in bytes, which lie behind each other, and its slices are set from bytes."""
+    if type(buffer) is memoryview:
+        return buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
+    return type(buffer) is bytearray
 
 
 class OpenFiles(Answers):
@@ -89,6 +97,14 @@ class OpenFiles(Answers):
 
     def read_parts(self, handle: int, size: int, offset: int) -> Sequence[Block]:
         return self.files.read_parts(handle, size, offset)
+
+    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
+        if _takes_bytes(buffer) and (size := len(buffer)) <= READ_WHOLE_MAX:
+            data = self.files.read(handle, size, offset)
+            count = len(data)
+            buffer[:count] = data
+            return count
+        return super().read_into(handle, buffer, offset)
 
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         return self.files.write(handle, data, offset)

@@ -241,6 +241,9 @@ class SnapdirFileSystem(OfTheWhole):
     def read_parts(self, handle: int, size: int, offset: int) -> Sequence[bytes | memoryview]:
         return self._by(handle).read_parts(handle, size, offset)
 
+    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
+        return self._by(handle).read_into(handle, buffer, offset)
+
     def write(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         return self.live.write(handle, data, offset)  # no other handle is open for writing: EBADF
 

@@ -135,6 +135,9 @@ class SnapshotTrees(FileSystem):
     def read_parts(self, handle: int, size: int, offset: int) -> Sequence[bytes | memoryview]:
         return self._by(handle, lambda fs, inner: fs.read_parts(inner, size, offset))
 
+    def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
+        return self._by(handle, lambda fs, inner: fs.read_into(inner, buffer, offset))
+
     def tell_end(self, handle: int) -> int:
         return self._by(handle, lambda fs, inner: fs.tell_end(inner))
 

@@ -378,6 +378,43 @@ class TestWholeFiles(Contract):
         assert self.fs.read_file(ino, 5, 100) == b""
         assert self.fs.read_file(ino, -1, 100) == b""
 
+    @pytest.mark.parametrize("size", [4096, 131_072, 300_000])
+    def test_read_file_takes_any_range_of_blocks(self, size: int) -> None:
+        data = bytearray(os.urandom(size))
+        ino = self.file(data=bytes(data))
+        handle = self.fs.open(ino, os.O_RDWR)
+
+        def check() -> None:
+            for offset in (
+                0,
+                1,
+                999,
+                1003,
+                size // 2 - 1,
+                size - 1,
+                size,
+                131_071,
+                131_072,
+                size + 9_000,
+                size + 20_000,
+            ):
+                for length in (0, 1, 2, 4096, 131_072, 400_000):
+                    found = bytes(data[offset : offset + length])
+                    assert self.fs.read_file(ino, length, offset) == found
+                    assert self.fs.read(handle, length, offset) == found
+
+        check()
+        self.fs.setattr(ino, SetAttr(size=size + 10_000))  # the last block is as short as it was
+        data += bytes(10_000)
+        check()
+        for start, patch in ((1000, b"patch"), (size // 2, bytes(5000)), (size + 15_000, b"behind a hole")):
+            self.fs.write(handle, patch, start)
+            self.fs.fsync(handle)
+            data += bytes(max(0, start + len(patch) - len(data)))
+            data[start : start + len(patch)] = patch
+            check()
+        self.fs.release(handle)
+
     def test_write_file_stamps_parent_and_file(self) -> None:
         parent = self.directory()
         with self.stamps(parent):
