@@ -94,6 +94,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"adopting", "collecting"},
         {"room"},
         {"levels", "observers", "past.moments", "space"},
+        {"buffered"},
         {"writing"},
         {"commits"},
         {"past.alike", "past.diff", "past.recalled", "past.snapshots"},

@@ -166,7 +166,7 @@ class Buffer:
         block_size = self.block_size
         index = offset >> self._shift
         start = offset - (index << self._shift)
-        is_kept = type(data) is bytes
+        is_kept = type(data) is bytes or len(data) <= COPIED_BYTES_MAX  # which is copied where it is put
         if start + len(data) <= block_size:
             self._put(index, start, data if is_kept else self._copied(data))
             return

@@ -51,7 +51,10 @@ def _collect(committed: Committed, pages_max: int) -> int:
         stores.blocks.delete_many(part, needs=durable, forgotten=forgotten)
     freelist.make_available(transaction, runs)
     if transaction.mine:
-        transaction.commit(gather=bool(committed.gathered.records))  # stored it would go before what is buffered
+        if committed.gathered.records:
+            committed.gather(transaction)  # stored it would go before what is buffered
+        else:
+            transaction.commit()
     return sum(run.length for run in runs)
 
 
@@ -69,9 +72,10 @@ class Collector:
         self._commits = 0
         self.postponed: Exception | None = None
 
-    def step(self) -> None:
-        """Sync behind, and free, where it is time. By the thread that may change the filesystem; never raises."""
-        self._commits += 1
+    def step(self, commits: int = 1) -> None:
+        """After so many *commits*: sync behind, and free, where it is time. By the thread that may change the
+        filesystem; never raises."""
+        self._commits += commits
         unsynced = self._committed.unsynced_bytes
         begin, wait = SYNC_BYTES, SYNC_BYTES_MAX
         if self._committed.counters.pending_head:  # as much as was put waits to be freed, and takes space until then

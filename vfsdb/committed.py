@@ -155,31 +155,22 @@ class Committed:
                 self.stores.path,
             ) from self._failed
 
-    def commit(self, transaction: Transaction, shown: Callable[[], None] | None = None, gather: bool = False) -> int:
-        """Make what *transaction* changed one commit, with all that was gathered before; see `Transaction.commit`.
-
-        With *gather* nothing is stored: it waits for the next commit.
-        """
+    def commit(self, transaction: Transaction, shown: Callable[[], None] | None = None) -> int:
+        """Make what *transaction* changed one commit, with all that was gathered before; see `Transaction.commit`."""
         if self._failed is not None:
             self.check_usable()
         counters = transaction.counters()
         if transaction.put_runs:
             counters.needs = self.stores.blocks.version
-        changed, gathered = transaction.mine, self.gathered
-        puts: dict[int, bytes] = {}
-        deletes: list[int] = []
-        if not gather:
-            originals = transaction.originals
-            if gathered.records:
-                changed, originals = {**gathered.records, **changed}, {}
-            puts, deletes = self._encoded(changed, originals, counters)
+        changed, originals, gathered = transaction.mine, transaction.originals, self.gathered
+        if gathered.records:
+            changed, originals = {**gathered.records, **changed}, {}
+        puts, deletes = self._encoded(changed, originals, counters)
         self.state.publish(transaction.originals)
         try:
-            version = self.version if gather else self._stored(transaction, puts, deletes, counters)
+            version = self._stored(transaction, puts, deletes, counters)
             with self.lock:
-                if gather:
-                    gathered.add(changed, transaction.originals, counters)
-                elif gathered.records:
+                if gathered.records:
                     gathered.clear()
                 self.state.show(changed, puts)
                 self._reader = self._no_reader
@@ -196,6 +187,28 @@ class Committed:
             self._not_made(error)
             raise
         return version
+
+    def gather(self, transaction: Transaction, shown: Callable[[], None] | None = None) -> None:
+        """Show what *transaction* changed, and let it wait for the next `commit`. Nothing is stored."""
+        if self._failed is not None:
+            self.check_usable()
+        counters = transaction.own_counters or self.counters
+        if transaction.put_runs:
+            counters.needs = self.stores.blocks.version
+        try:
+            with self.lock:
+                self.state.publish(transaction.originals)
+                sizes = self.gathered.add(transaction.mine, transaction.originals, counters)
+                self.state.show_waiting(transaction.mine, sizes)
+                self._reader = self._no_reader
+                self.counters = counters
+                if shown is not None:
+                    shown()
+            transaction.put_runs = []  # named now, as by `commit`
+        except BaseException as error:
+            transaction.put_runs = []
+            self._not_made(error)
+            raise
 
     def can_gather(self) -> bool:
         """Whether an operation may wait for the next ones: not where a full disk could keep them from being stored."""

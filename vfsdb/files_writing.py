@@ -57,7 +57,8 @@ class FilesWriting(FilesBase):
             commits.overdue = False
             commits.flush()  # before: on a full disk this write then did not happen
         with commits.lock:
-            commits.check_writable()
+            if commits.closed or commits.read_only:
+                commits.check_writable()
             written = commits.buffers.get(opened.ino)
             if written is None:
                 written = commits.add_buffer(opened.ino)

@@ -34,13 +34,15 @@ class Gathered:
         Whether operations may wait at all.
     records : dict[int, Any]
         Key -> record, or `vfsdb.state.ABSENT`.
+    operations : int
+        How many there are.
     """
 
     def __init__(self, inline_max: int) -> None:
         self.enabled = False
         self._few = _FEW if inline_max <= PAGE_BYTES_MAX else 0
         self.records: dict[int, Any] = {}
-        self._operations = 0
+        self.operations = 0
         self._byte_count = 0
         self._sizes: dict[int, int] = {}  # of the records, about
         self._again = 0  # generations that a number got more than once
@@ -50,7 +52,7 @@ class Gathered:
         """Whether the next operation may wait here."""
         return (
             self.enabled
-            and self._operations < OPERATIONS_MAX
+            and self.operations < OPERATIONS_MAX
             and self._byte_count < BYTES_MAX
             and self._again < AGAIN_MAX
         )
@@ -61,8 +63,11 @@ class Gathered:
             return True
         return self._byte_count + sum(map(record_bytes, changed.values())) <= BYTES_MAX
 
-    def add(self, changed: Mapping[int, Any], originals: Mapping[int, Any], counters: Counters) -> None:
-        """An operation changed these records. Broken off by an interrupt it is here as a whole, or not at all."""
+    def add(self, changed: Mapping[int, Any], originals: Mapping[int, Any], counters: Counters) -> Mapping[int, int]:
+        """An operation changed these records; about how long each record is that is here.
+
+        Broken off by an interrupt it is here as a whole, or not at all.
+        """
         sizes, more = self._sizes, 0
         for key, record in changed.items():
             size = record_bytes(record)
@@ -73,8 +78,9 @@ class Gathered:
                 if type(before) is Inode:
                     self._generations[key] = before.generation
         self._byte_count += more
-        self._operations += 1
+        self.operations += 1
         self.records.update({**changed, COUNTERS_KEY: counters})
+        return sizes
 
     def generation(self, ino: int, version: int) -> int:
         """Of a new inode *ino*, where *version* is that of the newest commit: another one than all before it had."""
@@ -88,5 +94,5 @@ class Gathered:
         """All of it was stored. Broken off by an interrupt there are records left, so it is done again."""
         self._sizes.clear()
         self._generations.clear()
-        self._operations = self._byte_count = self._again = 0
+        self.operations = self._byte_count = self._again = 0
         self.records.clear()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from vfsdb.database import Block
 from vfsdb.records import Counters, Inode, Page
 from vfsdb.transaction import Ground, Transaction
 from vfsdb.writeset import BlockRun
+
+_NOTHING: Final[dict[int, Any]] = {}  # changed by a reader
 
 
 class Reader(Transaction):
@@ -16,7 +18,12 @@ class Reader(Transaction):
     __slots__ = ()
 
     def __init__(self, committed: Ground) -> None:
-        super().__init__(committed)
+        """All that reading needs; there is one with every commit."""
+        self._committed = committed
+        self._parent = None
+        self._state = state = committed.state
+        self.moment = state.shown
+        self.mine = _NOTHING
         self.reads = None
 
     def _below(self, key: int) -> Any:

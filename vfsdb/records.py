@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 VERSION: Final = 1
 SUPERBLOCK_KEY, ROOT_KEY, COUNTERS_KEY, ORPHANS_KEY, SHARES_KEY, FIRST_KEY = 0, 1, 2, 3, 4, 16
@@ -235,25 +235,22 @@ class Inode:
         self.root_is_own = True
 
 
-def record_bytes(record: object) -> int:
-    """About how long *record* is when it is encoded."""
+def record_bytes(record: Any) -> int:
+    """About how long *record*, of any kind, is when it is encoded."""
     kind = type(record)
     if kind is Inode:
-        assert isinstance(record, Inode)
-        size = _PLAIN_BYTES + len(record.target) + _page_bytes(record.root)
+        root = record.root
+        size: int = _PLAIN_BYTES + len(record.target) + root.value_bytes + _KEY_BYTES * len(root.keys)
         if record.inline:
             size += len(record.inline)
-        for name, value in record.xattrs.items():
-            size += len(name) + len(value)
-        return size
-    if kind is Page:
-        assert isinstance(record, Page)
-        return _page_bytes(record)
-    if kind is dict:
-        assert isinstance(record, dict)
-        return sum(map(len, record)) + sum(map(len, record.values()))
-    return _PLAIN_BYTES
+        if record.xattrs:
+            size += _attribute_bytes(record.xattrs)
+    elif kind is Page:
+        size = record.value_bytes + _KEY_BYTES * len(record.keys)
+    else:
+        size = _attribute_bytes(record) if kind is dict else _PLAIN_BYTES
+    return size
 
 
-def _page_bytes(page: Page) -> int:
-    return page.value_bytes + _KEY_BYTES * len(page.keys)
+def _attribute_bytes(attributes: dict[bytes, bytes]) -> int:
+    return sum(map(len, attributes)) + sum(map(len, attributes.values()))

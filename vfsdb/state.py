@@ -219,25 +219,40 @@ class State:
             before.replaced = replaced
 
     def show(self, records: Mapping[int, Any], stored: Mapping[int, bytes]) -> None:
-        """The published commit was made: *records* are new, or ABSENT; none *stored*: they wait. The lock is held."""
+        """The published commit was made: *records* are new, or ABSENT, and *stored* so. The lock is held."""
         young, costs, total = self.young, self._costs, self._cost
         for key, record in records.items():
             if record is ABSENT:
-                young.pop(key, None)
-                self._old.pop(key, None)
-                total -= costs.pop(key, 0)
+                total -= self._removed(key)
             else:
                 young[key] = record
-                if stored:
-                    cost = _memory(record, len(stored[key]))
-                elif key in costs:
-                    continue  # about right, until it is stored
-                else:
-                    cost = _memory(record, record_bytes(record))
+                cost = _memory(record, len(stored[key]))
                 total += cost - costs.get(key, 0)
                 costs[key] = cost
-        self._cost = total
-        if total > self._bound:
+        self._shown(total)
+
+    def show_waiting(self, records: Mapping[int, Any], sizes: Mapping[int, int]) -> None:
+        """As `show`, of what is about so long and waits to be stored."""
+        young, costs, total = self.young, self._costs, self._cost
+        for key, record in records.items():
+            if record is ABSENT:
+                total -= self._removed(key)
+            else:
+                young[key] = record
+                if key not in costs:  # else about right, until it is stored
+                    costs[key] = cost = _memory(record, sizes[key])
+                    total += cost
+        self._shown(total)
+
+    def _removed(self, key: int) -> int:
+        """What the record, which is out of the cache then, cost."""
+        self.young.pop(key, None)
+        self._old.pop(key, None)
+        return self._costs.pop(key, 0)
+
+    def _shown(self, cost: int) -> None:
+        self._cost = cost
+        if cost > self._bound:
             self._make_room()
         self.shown = self._newest
 

@@ -40,7 +40,7 @@ class Ground(Protocol):
     def check_usable(self) -> None:
         """Raise where nothing can be written any more."""
 
-    def commit(self, transaction: Transaction, shown: Callable[[], None] | None, gather: bool) -> int:
+    def commit(self, transaction: Transaction, shown: Callable[[], None] | None) -> int:
         """See `Transaction.commit`."""
 
     def generation(self, ino: int) -> int:
@@ -355,16 +355,14 @@ class Transaction:
         """Whether there is anything to commit."""
         return bool(self.mine) or self.own_counters is not None
 
-    def commit(self, shown: Callable[[], None] | None = None, gather: bool = False) -> int:
+    def commit(self, shown: Callable[[], None] | None = None) -> int:
         """Make all changes one commit; its version. *shown* is called under the state lock as readers see them.
-
-        With *gather* it is stored by the next commit that is not gathered, and nothing can fail.
 
         Survives a killed process on return. Conflict: nothing happened, run it again from its start. Any other error:
         nothing changed in memory; after an OSError other than ENOSPC nothing can be written before a reopen.
         """
         assert self._parent is None, "a savepoint is merged"
-        return self._committed.commit(self, shown, gather)
+        return self._committed.commit(self, shown)
 
     def merge(self) -> None:
         """The savepoint succeeded: its changes are the parent's."""

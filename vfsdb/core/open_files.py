@@ -60,11 +60,11 @@ class OpenFiles(Answers):
                 made = self._namespace.make_at(ws, directory, place, name, _FILE | mode & 0o7777, caller)
                 self.files.prepare(made, block_size)
                 handle = self.files.add(OpenFile(made.ino, flags, caller))
-                ino = made.ino
-            else:
-                if flags & os.O_EXCL:
-                    raise os_error(errno.EEXIST, name)
-                handle = self.files.open(ws, ino, flags, caller)
+                self._remembered(made.ino, remember)
+                return self.files.stat_of(made, self.device), handle
+            if flags & os.O_EXCL:
+                raise os_error(errno.EEXIST, name)
+            handle = self.files.open(ws, ino, flags, caller)
             self._remembered(ino, remember)
             return self._stat(ws, ino), handle
 
