@@ -101,11 +101,18 @@ class Reading(Handle, Mapping[int, bytes]):
             slot = state.slot(number)
             if not slot_is_live(slot):
                 raise RecordNotFoundError(f"{self.path}: key {number} holds no value")
-            value = state.value(number, slot)
-            found = state.header(number, slot).sequence if sequence is not None else sequence
-            if found != sequence:
-                raise ConflictError(number, sequence or 0, found or 0)
-            return memoryview(value)[start:stop] if view else value[start:stop]
+            header, segment, at = state.located(number, slot)
+            if sequence is not None and header.sequence != sequence:
+                raise ConflictError(number, sequence, header.sequence)
+            end = at + header.length
+            if header.codec:
+                value = state.decoded(segment.map[at:end], header, segment.path, at)
+                return memoryview(value)[start:stop] if view else value[start:stop]
+            if stop is not None:
+                end = min(end, at + stop)
+            if view:
+                return memoryview(segment.map)[at + start : end].toreadonly()
+            return segment.map[at + start : end]  # type: ignore[no-any-return]
 
         return self._stable(read)
 
@@ -120,11 +127,11 @@ class Reading(Handle, Mapping[int, bytes]):
             slot = state.slot(number)
             if not slot_is_live(slot):
                 raise RecordNotFoundError(f"{self.path}: key {number} holds no value")
-            value = state.value(number, slot)
-            header, segment, start = state.table.record(slot, number, check=False)
+            header, segment, start = state.located(number, slot)
+            end = start + header.length
             if header.codec:
-                return memoryview(value)
-            return memoryview(segment.map)[start : start + header.length].toreadonly()
+                return memoryview(state.decoded(segment.map[start:end], header, segment.path, start))
+            return memoryview(segment.map)[start:end].toreadonly()
 
         return self._stable(read)  # type: ignore[no-any-return]
 

@@ -34,7 +34,7 @@ from ourdb.format import (
 )
 from ourdb.index import Generation
 from ourdb.relocation import Relocations
-from ourdb.segment import Table
+from ourdb.segment import Segment, Table
 
 Verify = Literal["first", "always", "never"]
 _COPIED_BYTES_MAX = 16 << 10
@@ -161,15 +161,19 @@ class State:
             if end <= len(data):
                 self._mark(key, slot, 1)
                 return data[offset + RECORD_BYTES : end]  # type: ignore[no-any-return]
+        header, segment, start = self.located(key, slot)
+        return self.decoded(segment.map[start : start + header.length], header, segment.path, start)
+
+    def located(self, key: int, slot: int) -> tuple[RecordHeader, Segment, int]:
+        """Header, segment and place in its map of what a live *slot* names, checked as the verify mode asks: once.
+
+        Nothing is copied. CorruptionError for damage.
+        """
         header, segment, start = self.table.record(slot, key, check=self._must_check(key, slot))
         if header.kind == DELETE:
             raise CorruptionError(f"the index names a deletion as the value of key {key}", segment.path, start)
-        payload = segment.map[start : start + header.length]
-        if slot & SLOT_LENGTH_MASK < SLOT_LONG:
-            self._mark(key, slot, 1)
-            return payload  # type: ignore[no-any-return]
-        self._mark(key, slot, 2)
-        return self.decoded(payload, header, segment.path, start)
+        self._mark(key, slot, 1 if slot & SLOT_LENGTH_MASK < SLOT_LONG else 2)
+        return header, segment, start
 
     def _must_check(self, key: int, slot: int) -> bool:
         if self.verify != "first":

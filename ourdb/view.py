@@ -175,7 +175,7 @@ class Snapshot(View):
 
 def record_of(state: State, key: int, slot: int, epoch_of: Callable[[int], int]) -> Record:
     """The record that a live *slot* names."""
-    value = state.value(key, slot)
-    header = state.header(key, slot)
+    header, segment, start = state.located(key, slot)
+    value = state.decoded(segment.map[start : start + header.length], header, segment.path, start)
     codec = codec_numbered(header.codec)
     return Record(key, value, header.sequence, epoch_of(header.sequence), header.time_ns, codec.name if codec else "?")

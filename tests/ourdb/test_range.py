@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -72,3 +73,33 @@ def test_a_range_follows_compaction_and_new_versions(tmp_path: Path) -> None:
                 db.compact()
                 assert db.get_range(1, 4, 8, sequence=sequence) == b"%04d" % number
                 assert db.get_range(3, 10, 20) == VALUE[10:20]
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_the_first_read_goes_over_the_record_once_and_the_next_ones_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    checked: list[int] = []
+
+    def counted(data: Any, start: int = 0) -> int:
+        checked.append(len(data))
+        return crc32(data, start)
+
+    with OurDB(tmp_path / "s") as db:
+        db.commit({1: bytes(size), 2: bytes(size), 3: bytes(size)})
+        sequences = [db.get_record(key).sequence for key in (1, 2, 3)]
+    with OurDB(tmp_path / "s", "r") as db:
+        for module in ("ourdb.segment", "ourdb.state"):
+            monkeypatch.setattr(f"{module}.crc32", counted)
+        for key, read in (
+            (1, lambda: db.get_range(1, 10, 20, sequence=sequences[0])),
+            (2, lambda: db.get_range(2, 10, sequence=sequences[1], view=True)),
+            (3, lambda: db.get_record(3)),
+        ):
+            checked.clear()
+            read()
+            assert size <= sum(checked) < size + 100
+            checked.clear()
+            read()
+            db.get_view(key)
+            assert not checked
