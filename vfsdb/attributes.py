@@ -22,6 +22,7 @@ _DIRECTORY: Final = stat_bits.S_IFDIR
 _SYMLINK: Final = stat_bits.S_IFLNK
 TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 63) - 1
 FLAGS_MAX: Final = 0xFFFFFFFF
+_NO_TIMES: Final = (None, None, None)
 OWNER_BYTES_MAX: Final = 255
 ID_MAX: Final = 0xFFFFFFFE  # uid_t -1 means "leave it"
 
@@ -97,21 +98,26 @@ def _check(ws: WriteSet, inode: Inode, changes: SetAttr, caller: Caller) -> None
             if number is not None and not 0 <= number <= ID_MAX:
                 raise os_error(errno.EINVAL, reason=f"{number} is no uid or gid: they are 0 to {ID_MAX}")
         access.require_chown(inode, caller, changes.uid, changes.gid)
-    times = (changes.atime_ns, changes.mtime_ns)
-    if any(time is not None and time is not NOW for time in times) or changes.ctime_ns is not None:
+    times = (changes.atime_ns, changes.mtime_ns, changes.ctime_ns)
+    if times != _NO_TIMES:
+        _check_times(ws, inode, times, caller)
+    if changes.flags is not None or changes.owner is not None or changes.group is not None:
+        _check_words(changes)
         access.require_owner(inode, caller)
-    elif any(time is NOW for time in times) and not access.is_owner(inode, caller):
+
+
+def _check_times(ws: WriteSet, inode: Inode, times: tuple[int | object | None, ...], caller: Caller) -> None:
+    """Access time, modification time and change time, of which the last is never NOW."""
+    given = [time for time in times if time is not None and time is not NOW]
+    if given or times[2] is not None:
+        access.require_owner(inode, caller)
+    elif not access.is_owner(inode, caller):
         require_access(ws, inode, caller, access.WRITE)
-    for time in (*times, changes.ctime_ns):
-        if time is None or time is NOW:
-            continue
+    for time in given:
         if not isinstance(time, int):
             raise TypeError(f"a time is an int of nanoseconds or NOW, not {type(time).__name__}")
         if not TIME_NS_MIN <= time <= TIME_NS_MAX:
             raise os_error(errno.EOVERFLOW, reason=f"time {time} ns does not fit 64 bits")
-    if changes.flags is not None or changes.owner is not None or changes.group is not None:
-        _check_words(changes)
-        access.require_owner(inode, caller)
 
 
 def _check_words(changes: SetAttr) -> None:

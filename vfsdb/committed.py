@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from vfsdb import codecs
+from vfsdb import codecs, orphans
 from vfsdb.database import CommitUnknown, Conflict, EngineError, MetadataView, StaleBlockError, Stores
 from vfsdb.errors import CorruptionError, VFSError, is_full
 from vfsdb.gathered import Gathered
@@ -159,10 +159,10 @@ class Committed:
         """Make what *transaction* changed one commit, with all that was gathered before; see `Transaction.commit`."""
         if self._failed is not None:
             self.check_usable()
-        counters = transaction.counters()
-        if transaction.put_runs:
-            counters.needs = self.stores.blocks.version
         changed, originals, gathered = transaction.mine, transaction.originals, self.gathered
+        if nameless := orphans.without_name(changed) + orphans.without_name(gathered.records):
+            orphans.enter(transaction, nameless)
+        counters = self._counters_of(transaction)
         if gathered.records:
             changed, originals = {**gathered.records, **changed}, {}
         puts, deletes = self._encoded(changed, originals, counters)
@@ -192,9 +192,7 @@ class Committed:
         """Show what *transaction* changed, and let it wait for the next `commit`. Nothing is stored."""
         if self._failed is not None:
             self.check_usable()
-        counters = transaction.own_counters or self.counters
-        if transaction.put_runs:
-            counters.needs = self.stores.blocks.version
+        counters = self._counters_of(transaction)
         try:
             with self.lock:
                 self.state.publish(transaction.originals)
@@ -209,6 +207,13 @@ class Committed:
             transaction.put_runs = []
             self._not_made(error)
             raise
+
+    def _counters_of(self, transaction: Transaction) -> Counters:
+        """Those that are right once *transaction* is committed."""
+        counters = transaction.own_counters or self.counters
+        if transaction.put_runs:
+            counters.needs = self.stores.blocks.version
+        return counters
 
     def can_gather(self) -> bool:
         """Whether an operation may wait for the next ones: not where a full disk could keep them from being stored."""
@@ -239,6 +244,10 @@ class Committed:
         """
         gathered = self.gathered
         self.refused += 1
+        listing = Transaction(self)
+        orphans.enter(listing, orphans.without_name(gathered.records))
+        if listing.mine:
+            self.gather(listing)
         puts, deletes = self._encoded(gathered.records, {}, self.counters)
         try:
             version = self._store(puts, deletes, self.counters.needs, None, freeing=True)

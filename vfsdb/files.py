@@ -56,8 +56,9 @@ class Files(FilesReading, FilesWriting):
         inode = ws.inode(ino)
         if inode.kind == _FILE and inode.inline is None:
             flushing.drop(ws, ino)
-        xattrs.drop(ws, ino)
-        links.drop(ws, ino)
+        if inode.xattrs_key or inode.links_key:
+            xattrs.drop(ws, ino)
+            links.drop(ws, ino)
         ws.drop_inode(ino)
         self.access_times.drop(ino)
 

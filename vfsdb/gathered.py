@@ -22,6 +22,7 @@ from vfsdb.records import COUNTERS_KEY, PAGE_BYTES_MAX, Counters, Inode, record_
 OPERATIONS_MAX: Final = 1024
 BYTES_MAX: Final = 128 << 10  # about, of records: what can still be stored on a full disk; see `ourdb`'s reserve
 _FEW: Final = 12  # records, each of at most `PAGE_BYTES_MAX` bytes: always taken
+_LISTED_BYTES: Final = 32  # that its number in the list of orphans takes, see `vfsdb.orphans`
 AGAIN_MAX: Final = 2  # generations that an inode's number may take in one commit: it raises the version by more
 
 
@@ -73,7 +74,10 @@ class Gathered:
             size = record_bytes(record)
             more += size - sizes.get(key, 0)
             sizes[key] = size
-            if type(record) is not Inode:
+            if type(record) is Inode:
+                if not record.nlink:
+                    more += _LISTED_BYTES
+            else:
                 before = originals[key]
                 if type(before) is Inode:
                     self._generations[key] = before.generation

@@ -73,6 +73,15 @@ def remove(ws: WriteSet, inode: Inode, directory: int, key: int) -> None:
         inode.links_key = 0
 
 
+def move(ws: WriteSet, inode: Inode, old: tuple[int, int], new: tuple[int, int]) -> None:
+    """Exchange a name of *inode*, which is being edited, for another. As `remove` and `add`."""
+    if inode.parents == (old,):  # short cut for most
+        inode.parents = (new,)
+        return
+    remove(ws, inode, *old)
+    add(ws, inode, *new)
+
+
 def require(ws: WriteSet, inode: Inode, directory: int, key: int) -> None:
     """CorruptionError unless *inode* knows that name of it."""
     if not knows(ws, inode, directory, key):

@@ -7,7 +7,7 @@ Linux fs/namei.c (order of checks).
 Invariants
 ----------
 * A directory's nlink is 2 plus its subdirectories; any other inode's is the number of entries that name it.
-* An inode with nlink 0 that is in use stands in the orphans directory, and nowhere else.
+* An inode with nlink 0 is in use, or about to be taken away; it has no name, and counts as an orphan (`vfsdb.orphans`).
 """
 
 from __future__ import annotations
@@ -230,22 +230,23 @@ class Namespace:
             ws.raises_epoch = ws.raises_epoch or kind in (_DIRECTORY, _SYMLINK)
         ws.events.append(Event(ino))
         is_last = kind == _DIRECTORY or inode.nlink == 1
-        if is_last and not self._keeps(ino):
-            links.require(ws, inode, directory.ino, key)
-            self._drop(ws, ino)
-            return
+        if is_last:
+            if not self._keeps(ino):
+                links.require(ws, inode, directory.ino, key)
+                self._drop(ws, ino)
+                return
+            orphans.prepare(ws, ino)
         inode = ws.edit(ino)
         links.remove(ws, inode, directory.ino, key)
         inode.ctime_ns = ws.now_ns
         if is_last:
             inode.nlink = 0
-            orphans.add(ws, ino)
         else:
             inode.nlink -= 1
 
     def reap(self, ws: WriteSet, ino: int) -> None:
         """Take away an orphan that nobody uses any more; anything else stays."""
-        if orphans.contains(ws, ino) and not self._keeps(ino):
+        if orphans.is_one(ws, ino) and not self._keeps(ino):
             orphans.remove(ws, ino)
             self._drop(ws, ino)
             ws.events.append(Event(ino))

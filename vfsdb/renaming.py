@@ -46,7 +46,8 @@ def rename(
     source = _end_at(namespace, ws, parent, name, caller)
     if not source.place.ino:
         raise os_error(errno.ENOENT, name)
-    target = _end_at(namespace, ws, new_parent, new_name, caller)
+    directory = source.directory if parent == new_parent else None
+    target = _end_at(namespace, ws, new_parent, new_name, caller, directory)
     if flags & RENAME_EXCHANGE and not target.place.ino:
         raise os_error(errno.ENOENT, new_name)
     if flags & RENAME_NOREPLACE and target.place.ino:
@@ -80,8 +81,10 @@ def _check_names(name: bytes, new_name: bytes, flags: int) -> None:
         raise os_error(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY, name, new_name)
 
 
-def _end_at(namespace: Namespace, ws: WriteSet, parent: int, name: bytes, caller: Caller) -> _End:
-    directory = namespace.searched(ws, parent, name, caller)
+def _end_at(
+    namespace: Namespace, ws: WriteSet, parent: int, name: bytes, caller: Caller, searched: Inode | None = None
+) -> _End:
+    directory = searched or namespace.searched(ws, parent, name, caller)
     return _End(directory, name, directories.look(ws, directory, checked_name(name), namespace.salt))
 
 
@@ -156,8 +159,7 @@ def _exchange(ws: WriteSet, one: _End, other: _End) -> None:
 def _relink(ws: WriteSet, place: Place, old: tuple[Inode, int], new: tuple[Inode, int]) -> None:
     """The inode of *place* was named by *old*, now by *new*: directories that are being edited, and keys in them."""
     inode = ws.edit(place.ino)
-    links.remove(ws, inode, old[0].ino, old[1])
-    links.add(ws, inode, new[0].ino, new[1])
+    links.move(ws, inode, (old[0].ino, old[1]), (new[0].ino, new[1]))
     inode.ctime_ns = ws.now_ns
     if place.kind == _DIRECTORY:
         old[0].nlink -= 1

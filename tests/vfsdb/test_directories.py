@@ -170,16 +170,22 @@ def test_a_link_that_the_directory_does_not_have_is_damage() -> None:
 @given(st.lists(st.integers(16, 60), max_size=80))
 def test_orphans_are_a_set_of_numbers(numbers: list[int]) -> None:
     ws = new_write_set()
-    model: set[int] = set()
+    inodes = {ino: Inode(ino, stat.S_IFREG) for ino in sorted(set(numbers))}
+    for inode in inodes.values():
+        ws.add_inode(inode)
     for ino in numbers:
-        if ino in model:
+        inodes[ino].nlink ^= 1
+        assert orphans.is_one(ws, ino) == (not inodes[ino].nlink)
+        if inodes[ino].nlink:
             orphans.remove(ws, ino)
         else:
-            orphans.add(ws, ino)
-        model ^= {ino}
-        assert orphans.contains(ws, ino) == (ino in model)
+            orphans.prepare(ws, ino)
+        if ino % 2:
+            orphans.enter(ws, inodes)
+    orphans.enter(ws, orphans.without_name(inodes))
     ws.settle()
-    assert orphans.numbers(ws) == sorted(model)
+    assert orphans.listed(ws) == [ino for ino, inode in inodes.items() if not inode.nlink]
+    assert not orphans.is_one(ws, 61)
 
 
 def test_directories_that_hold_each_other_have_no_path() -> None:

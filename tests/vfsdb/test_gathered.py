@@ -13,13 +13,15 @@ import pytest
 
 from tests.vfsdb import invariants
 from tests.vfsdb.test_two_stores import Power, disks
+from vfsdb import orphans
+from vfsdb.codecs import decode_inode
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
 from vfsdb.gathered import OPERATIONS_MAX
 from vfsdb.interface import ROOT, SetAttr
 from vfsdb.mkfs import make_filesystem
 from vfsdb.posix import VFS
-from vfsdb.records import SUPERBLOCK_KEY
+from vfsdb.records import ORPHANS_KEY, SUPERBLOCK_KEY
 from vfsdb.stores.ourdb_store import open_stores
 
 STORED_BYTES_MAX = 200 << 10  # what a store has aside for a full disk
@@ -261,6 +263,56 @@ def test_a_number_that_is_used_again_has_another_generation(fs: InodeFileSystem)
     fs.mkdir(ROOT, b"again")
     fs.syncfs()
     assert max(generation for _, generation in seen) <= stored(fs)
+    fs.close()
+
+
+def test_an_orphan_is_listed_by_the_commit_that_stores_it(fs: InodeFileSystem) -> None:
+    fs.write_file(ROOT, b"file", b"content")
+    handle = fs.open(ino := fs.lookup(ROOT, b"file").st_ino, os.O_RDWR)
+    nameless = fs.tmpfile(ROOT, 0o600, os.O_RDWR)[0].st_ino
+    fs.unlink(ROOT, b"file")
+    assert fs.read(handle, 7, 0) == b"content"
+    assert not fs.committed.read(orphans.listed)
+    fs.commits.flush()
+    assert fs.committed.read(orphans.listed) == [ino, nameless]
+    with closing(after_kill(fs)) as left:
+        assert not left.committed.read(orphans.listed)
+        invariants.check(left.committed)
+        assert left.committed.counters.inodes == fs.committed.counters.inodes - 2
+    fs.link(nameless, ROOT, b"named")
+    fs.release(handle)
+    fs.flush_behind()
+    assert not fs.committed.read(orphans.listed)
+    with closing(after_kill(fs)) as left:
+        assert names(left) == {b"first", b"named"}
+        invariants.check(left.committed)
+    fs.close()
+
+
+def test_an_orphan_that_is_gone_before_the_next_commit_is_never_listed(fs: InodeFileSystem) -> None:
+    fs.write_file(ROOT, b"file", b"content")
+    fs.commits.flush()
+    before = fs.committed.stores.metadata.get_many([ORPHANS_KEY])
+    handle = fs.open(fs.lookup(ROOT, b"file").st_ino, os.O_RDWR)
+    fs.unlink(ROOT, b"file")
+    fs.release(handle)
+    fs.commits.flush()
+    assert fs.committed.stores.metadata.get_many([ORPHANS_KEY]) == before
+    with closing(after_kill(fs)) as left:
+        assert names(left) == {b"first"}
+        invariants.check(left.committed)
+    fs.close()
+
+
+def test_an_orphan_is_listed_where_a_full_disk_makes_what_waits_be_stored(fs: InodeFileSystem) -> None:
+    ino = fs.write_file(ROOT, b"file", b"content").st_ino
+    fs.open(ino, os.O_RDWR)
+    fs.unlink(ROOT, b"file")
+    assert fs.committed.store_gathered()
+    stored_root = decode_inode(fs.committed.stores.metadata.get(ORPHANS_KEY) or b"", ORPHANS_KEY).root
+    assert list(stored_root.keys) == [ino]
+    with closing(after_kill(fs)) as left:
+        invariants.check(left.committed)
     fs.close()
 
 

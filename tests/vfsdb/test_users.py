@@ -96,7 +96,7 @@ class OpenTransaction:
 
 
 def orphaned(fs: InodeFileSystem) -> list[int]:
-    return fs.committed.read(orphans.numbers)
+    return fs.committed.read(orphans.listed)
 
 
 def test_users_come_and_go_while_a_transaction_of_another_thread_goes_on(fs: InodeFileSystem) -> None:

@@ -15,6 +15,7 @@ from vfsdb.transaction import Transaction
 
 _DIRECTORY: Final = stat_bits.S_IFDIR
 _FILE: Final = stat_bits.S_IFREG
+_NOTHING: Final = SetAttr()
 
 
 class Attributes(Answers):
@@ -27,11 +28,12 @@ class Attributes(Answers):
         _require_numbers(changes)
         opened = None if handle is None else self.files.handles.get(handle)
         target = ino if opened is None else opened.ino
+        sets_others = changes != (_NOTHING if changes.size is None else SetAttr(size=changes.size))
 
         def operation(ws: Transaction) -> Stat:
             if changes.size is not None:
                 self.files.resize(ws, target, changes.size, caller, opened)
-            if changes != SetAttr(size=changes.size):
+            if sets_others:
                 self.files.stamp(ws, target)
                 attributes.set_attributes(ws, target, changes, caller)
                 self.files.access_times.forget(target, changes)

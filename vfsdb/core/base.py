@@ -144,7 +144,7 @@ class Base(FileSystem):
         handles.taken_away(len(unused))
 
     def _take_away(self, numbers: Sequence[int]) -> None:
-        if self._read(lambda ws: any(orphans.contains(ws, ino) for ino in numbers)):
+        if self._read(lambda ws: any(orphans.is_one(ws, ino) for ino in numbers)):
 
             def operation(ws: Transaction) -> None:
                 for ino in numbers:
@@ -154,7 +154,7 @@ class Base(FileSystem):
 
     def _reap_all(self) -> None:
         known = len(self.files.handles.unused)
-        numbers = self._read(orphans.numbers)
+        numbers = self._read(orphans.listed) + orphans.without_name(self.committed.gathered.records)
         for start in range(0, len(numbers), REAP_AT):
             self._take_away(numbers[start : start + REAP_AT])
         self.files.handles.taken_away(known)

@@ -84,7 +84,7 @@ class OpenFiles(Answers):
             made = self._namespace.new_inode(ws, directory, _FILE | mode & 0o7777, caller)
             made.nlink = 0
             self.files.prepare(made, 0)
-            orphans.add(ws, made.ino)
+            orphans.prepare(ws, made.ino)
             self.files.handles.nameless(made.ino)
             handle = self.files.add(OpenFile(made.ino, flags, caller, linkable=not flags & os.O_EXCL))
             self._remembered(made.ino, remember)
