@@ -30,8 +30,11 @@ ID_MAX: Final = 0xFFFFFFFE  # uid_t -1 means "leave it"
 _new: Final[Callable[[type[Stat], tuple[object, ...]], Stat]] = tuple.__new__  # half of what Stat() costs
 
 
-def stat_of(inode: Inode, device: int, block_size: int) -> Stat:
-    """The attributes of *inode* as `Stat`."""
+def stat_of(inode: Inode, device: int, block_size: int, accessed_ns: int | None = None) -> Stat:
+    """The attributes of *inode* as `Stat`; *accessed_ns*: an access time that it may not know of yet."""
+    atime = inode.atime_ns
+    if accessed_ns is not None and accessed_ns > atime:
+        atime = accessed_ns
     if inode.inline is not None:
         blocks = -(-len(inode.inline) // 512)
     else:
@@ -44,7 +47,7 @@ def stat_of(inode: Inode, device: int, block_size: int) -> Stat:
         inode.uid,
         inode.gid,
         inode.size,
-        inode.atime_ns,
+        atime,
         inode.mtime_ns,
         inode.ctime_ns,
         inode.btime_ns,

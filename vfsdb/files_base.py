@@ -44,7 +44,7 @@ class FilesBase:
     def stat(self, ws: WriteSet, ino: int, device: int) -> Stat:
         """Attributes, with what is buffered."""
         inode = self.usable(ws, ino)
-        found = self.stat_of(inode, device)
+        found = attributes.stat_of(inode, device, self._superblock.block_size, self.access_times.waiting.get(ino))
         written = self._commits.written(ino, ws)
         if written is not None:
             size, now = written.buffer.size, written.time_ns
@@ -56,9 +56,6 @@ class FilesBase:
                 st_ctime_ns=max(now, inode.ctime_ns) if now else inode.ctime_ns,
                 st_mode=access.mode_after_write(inode.mode) if written.drops_setuid else inode.mode,
             )
-        accessed = self.access_times.waiting.get(ino)
-        if accessed is not None and accessed > inode.atime_ns:
-            found = found._replace(st_atime_ns=accessed)
         return found
 
     def plain_stat(self, ws: WriteSet, ino: int, device: int) -> Stat | None:
@@ -68,9 +65,7 @@ class FilesBase:
         inode = ws.inode(ino)
         if not inode.nlink:
             return None
-        found = attributes.stat_of(inode, device, self._superblock.block_size)
-        accessed = self.access_times.waiting.get(ino)
-        return found if accessed is None or accessed <= inode.atime_ns else found._replace(st_atime_ns=accessed)
+        return attributes.stat_of(inode, device, self._superblock.block_size, self.access_times.waiting.get(ino))
 
     def stats(self, ws: WriteSet, numbers: Iterable[int], device: int, kept: Mapping[int, Stat]) -> list[Stat]:
         """`stat` of each, or what is *kept* of it. Cost: about 1 us each, and reading the inodes."""
@@ -81,8 +76,8 @@ class FilesBase:
             stat = kept.get(ino)
             if stat is None:
                 inode = inode_of(ino)
-                if inode.nlink and ino not in changed and ino not in accessed:
-                    stat = attributes.stat_of(inode, device, block_size)
+                if inode.nlink and ino not in changed:
+                    stat = attributes.stat_of(inode, device, block_size, accessed.get(ino))
                 else:
                     stat = self.stat(ws, ino, device)
             found.append(stat)

@@ -14,6 +14,7 @@ _U64: Final = (1 << 64) - 1
 _ERRNO_MAX: Final = 511  # the kernel takes no larger one
 _STATX_BASIC_AND_BIRTH: Final = 0xFFF
 _DOTS: Final = (b".", b"..")
+_PADDING: Final = [bytes(-length & 7) for length in range(8)]
 _BLOCK_BYTES_MAX: Final = 1 << 20
 
 _out_header = s.OUT_HEADER.pack
@@ -140,19 +141,48 @@ class Encoder:
     def entries_plus(self, found: Iterable[tuple[DirEntry, Stat]], size: int) -> tuple[bytes, int]:
         """READDIRPLUS: as `entries`. ``.`` and ``..`` come without a node: they are not counted as looked up."""
         parts: list[bytes] = []
-        left, pack, valid = size, s.DIRENTPLUS.pack, self._valid
-        for (name, ino, kind, offset), stat in found:
+        left, pack, padding = size, s.DIRENTPLUS.pack, _PADDING
+        entry_seconds, attribute_seconds, entry_ns, attribute_ns = self._valid
+        for (name, entry_ino, kind, offset), stat in found:
             length = len(name)
             left -= 152 + length + 7 & ~7
             if left < 0:
                 break
-            node, generation = (0, 0) if name in _DOTS else (stat[1], stat[14] & _U64)
-            parts.append(
-                pack(node, generation, *valid, *_attributes(stat), ino, offset, length, kind >> 12)
-                + name
-                + bytes(-length & 7)
+            # As `_attributes` has it: one pack of plain values is half the price of one that gathers them first.
+            mode, ino, _, nlink, uid, gid, total, atime, mtime, ctime, _, block, blocks, rdev, born, _, _, _ = stat
+            parts += (
+                pack(
+                    0 if name in _DOTS else ino,
+                    0 if name in _DOTS else born & _U64,
+                    entry_seconds,
+                    attribute_seconds,
+                    entry_ns,
+                    attribute_ns,
+                    ino,
+                    total,
+                    blocks,
+                    atime // _SECOND,
+                    mtime // _SECOND,
+                    ctime // _SECOND,
+                    atime % _SECOND,
+                    mtime % _SECOND,
+                    ctime % _SECOND,
+                    mode,
+                    nlink,
+                    uid,
+                    gid,
+                    kernel_device(rdev) if rdev else 0,
+                    block if block <= _BLOCK_BYTES_MAX else _BLOCK_BYTES_MAX,
+                    0,
+                    entry_ino,
+                    offset,
+                    length,
+                    kind >> 12,
+                ),
+                name,
+                padding[length & 7],
             )
-        return b"".join(parts), len(parts)
+        return b"".join(parts), len(parts) // 3
 
 
 def space(unique: int, found: StatFS) -> bytes:

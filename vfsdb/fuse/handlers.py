@@ -16,11 +16,13 @@ from vfsdb.fuse.handlers_names import NameHandlers
 from vfsdb.fuse.opcodes import FSYNC_DATA_ONLY, Opcode
 from vfsdb.fuse.requests import Request
 
-_ENTRY_BYTES, _ENTRY_PLUS_BYTES = 40, 168  # of an entry with a name of 16 bytes
+_ENTRY_BYTES = 40  # of an entry with a name of 16 bytes
 
 
 class Handlers(NameHandlers, AttributeHandlers, FileHandlers):
     """The handlers of one session: of names, attributes and files, and here of directories and the whole."""
+
+    _entry_plus_bytes = 168  # of an entry with its attributes; from the first answer on as it was in the last one
 
     def table(self) -> dict[int, Handler]:
         """Opcode -> handler."""
@@ -86,7 +88,7 @@ class Handlers(NameHandlers, AttributeHandlers, FileHandlers):
 
     def readdirplus(self, request: Request) -> Reply:
         handle, offset, size, _, _, _, _ = fixed(s.READ_IN, request.body)
-        found = self._operations.readdirplus(handle, offset, size // _ENTRY_PLUS_BYTES + 1)
+        found = self._operations.readdirplus(handle, offset, size // self._entry_plus_bytes + 1)
         encoder = self._encoder
         if request.node in self._volatile:
             encoder = self._unkept_names
@@ -95,6 +97,8 @@ class Handlers(NameHandlers, AttributeHandlers, FileHandlers):
         content, count = encoder.entries_plus(found, size)
         if count < len(found):
             self._operations.undelivered(found[count:])
+        if count:
+            self._entry_plus_bytes = len(content) // count
         return encoding.data(request.unique, content)
 
     def releasedir(self, request: Request) -> Reply:

@@ -7,12 +7,16 @@ import struct
 
 import pytest
 
+import vfsdb
 from vfsdb.fuse import encoding, structures
 from vfsdb.fuse.encoding import Encoder
+from vfsdb.fuse.handlers import Handlers
 from vfsdb.fuse.negotiation import negotiate
 from vfsdb.fuse.opcodes import Init
+from vfsdb.fuse.operations import Operations
 from vfsdb.fuse.options import MountOptions
-from vfsdb.interface import DirEntry, Stat
+from vfsdb.fuse.requests import Request
+from vfsdb.interface import ROOT, DirEntry, Stat
 
 KERNEL_SIZES = {  # sizeof() of Linux include/uapi/linux/fuse.h, 7.45
     "IN_HEADER": 40,
@@ -137,6 +141,46 @@ def test_dots_of_a_listing_with_attributes_have_no_node() -> None:
     found = [(DirEntry(name, 7, stat.S_IFDIR, 1), EARLY) for name in (b".", b"..", b"f")]
     content, count = Encoder(1, 1).entries_plus(found, 4096)
     assert count == 3 and [structures.DIRENTPLUS.unpack_from(content, 160 * n)[0] for n in range(3)] == [0, 0, 7]
+
+
+def test_an_entry_of_a_listing_says_what_a_lookup_of_it_says() -> None:
+    encoder = Encoder(1.5, 2.25)
+    device = EARLY._replace(st_mode=stat.S_IFBLK | 0o600, st_rdev=os.makedev(300, 70_000), st_blksize=1 << 22)
+    for known in (EARLY, device, EARLY._replace(st_gen=-1)):
+        content, count = encoder.entries_plus([(DirEntry(b"name", known.st_ino, stat.S_IFREG, 3), known)], 4096)
+        assert count == 1 and content[:128] == encoder.entry(9, known)[16:]
+
+
+@pytest.mark.parametrize("size", [512, 4096, 32_768])
+def test_a_listing_in_pieces_is_whole_and_counts_what_was_delivered(size: int) -> None:
+    names = {b"%03d" % number + b"n" * (number % 7 * number % 250) for number in range(400)}
+    with vfsdb.memory() as vfs:
+        for name in names:
+            vfs.write_bytes(b"/" + name, b"")
+        operations = Operations(vfs.filesystem)
+        handlers = Handlers(operations, Encoder(1, 1), Init(0), keep_cache=False)
+        handle = operations.opendir(ROOT, operations.caller(0, 0))
+        seen: list[bytes] = []
+        numbers: list[int] = []
+        offset = 0
+        while True:
+            request = Request()
+            request.body = memoryview(structures.READ_IN.pack(handle, offset, size, 0, 0, 0, 0))
+            reply = handlers.readdirplus(request)
+            assert isinstance(reply, bytes) and len(reply) <= 16 + size
+            content = reply[16:]
+            if not content:
+                break
+            while content:
+                fields = structures.DIRENTPLUS.unpack_from(content)
+                offset, length = fields[-3:-1]
+                seen.append(content[152 : 152 + length])
+                numbers += [fields[0]] if fields[0] else []
+                content = content[(152 + length + 7) // 8 * 8 :]
+        assert sorted(seen) == sorted(names | {b".", b".."}) and len(set(seen)) == len(seen)
+        assert operations.lookups == dict.fromkeys(numbers, 1) and len(numbers) == len(names)
+        operations.destroy()
+        assert not vfs.filesystem.files.handles._lookups
 
 
 def init(minor: int, flags: int, major: int = 7) -> memoryview:
