@@ -13,11 +13,10 @@ Invariants
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from ourdb import snapshot
-from ourdb.accounting import spans_by_index
 from ourdb.copying import Copied, CopyRun, NewSegment, Task
 from ourdb.delta import delta_name, write_delta
 from ourdb.errors import CorruptionError, PositionLostError
@@ -25,6 +24,7 @@ from ourdb.format import SEGMENT_HEADER, SEGMENT_MOVED, SegmentHeader, pack_loca
 from ourdb.full_disk import is_full
 from ourdb.leases import readers, remove_stale_leases
 from ourdb.manifest import HORIZON_UNKNOWN, Manifest, Retention, SegmentEntry, SnapshotEntry
+from ourdb.overtaken import live_bytes, live_bytes_of, overtaken_places, pieces
 from ourdb.relocation import open_relocations, relocation_name, write_relocations
 from ourdb.segment import create_segment, segment_name
 from ourdb.state import State
@@ -97,7 +97,7 @@ class Step:
                 self._drop_output()
                 return
             self._write_sidecars(copied, state)
-            self._switch(copied)
+            self._switch(copied, state)
             self.done = True
         except GeneratorExit:  # stopped, or dropped with its handle: then nothing may touch the disk any more
             if self.stopping:
@@ -185,26 +185,32 @@ class Step:
             entries = sorted(kept + copied.superseded)
             write_relocations(self._writer.storage, self._writer.uuid, self._relocations, entries)
 
-    def _add_overtaken(self, copied: Copied, live: State) -> None:
+    def _add_overtaken(self, copied: Copied, live: State, places: list[int]) -> None:
         """Versions that were newest when copied and are superseded by now: those after them name the old place."""
-        now = live.slots_of(copied.keys)
         overtaken = [
-            (key, live.header(key, old).sequence, pack_location(self._output.number, slot_offset(new)))
-            for key, old, new, slot in zip(copied.keys, copied.olds, copied.news, now, strict=True)
-            if new and slot != old and self._output is not None
+            (
+                copied.keys[place],
+                live.header(copied.keys[place], copied.olds[place]).sequence,
+                pack_location(self._output.number, slot_offset(copied.news[place])),
+            )
+            for place in places
+            if copied.news[place] and self._output is not None
         ]
         if overtaken:
             copied.superseded += overtaken
             self._write_relocations(copied, live)
             self._writer.storage.sync_directory()
 
-    def _switch(self, copied: Copied) -> None:
+    def _switch(self, copied: Copied, before: State) -> None:
         """Switch manifest, index and table; the victims are out of use for whoever reads from now on."""
         writer = self._writer
+        size = live_bytes(copied, before)
         with writer.lock:
             writer.check_usable()
             old = writer.manifest
-            self._add_overtaken(copied, writer.live)
+            places = overtaken_places(copied, before, writer.live)
+            self._add_overtaken(copied, writer.live, places)
+            size -= live_bytes_of(copied, before, places)
             gone = {victim.entry.number for victim in self.victims}
             output = self._output_entry(copied)
             segments = tuple(entry for entry in old.segments if entry.number not in gone)
@@ -224,7 +230,7 @@ class Step:
                 snapshots=snapshots,
                 relocations=self._relocations,
             )
-            writer.publish(manifest, lambda: self._go_over(copied, output, gone))
+            writer.publish(manifest, lambda: self._go_over(copied, output, gone, places, size))
             unused = {entry.generation for entry in old.snapshots} - {entry.generation for entry in snapshots}
             for name in unused - {writer.live.generation.name}:
                 writer.remove_if_there(name)
@@ -233,17 +239,17 @@ class Step:
             writer.checkpoint_if_full()
         purge(writer, self._pinned)
 
-    def _go_over(self, copied: Copied, output: SegmentEntry | None, gone: set[int]) -> None:
-        """Show what the manifest says by now. The lock is held."""
+    def _go_over(
+        self, copied: Copied, output: SegmentEntry | None, gone: set[int], places: list[int], size: int
+    ) -> None:
+        """Show what the manifest says by now, but for the keys at *places*. The lock is held."""
         writer = self._writer
         live = writer.live
         if output is not None:
             live.table.add(output)
         writer.statistics()
-        applied = _still_newest(copied, live)
-        writer.take_moved(applied)
+        writer.take_moved(_still_newest(copied, places))
         if output is not None:
-            size = spans_by_index(live, list(applied.values())).get(output.index, 0)
             writer.move_statistics(gone, output.number, size)
         table = live.table.without({victim.entry.index for victim in self.victims})
         relocations = open_relocations(writer.storage, writer.manifest, table)
@@ -270,12 +276,14 @@ class Step:
         )
 
 
-def _still_newest(copied: Copied, live: State) -> dict[int, int]:
-    """New slots of the keys that did not move on since they were copied."""
-    now = live.slots_of(copied.keys)
-    return {
-        key: new for key, old, new, slot in zip(copied.keys, copied.olds, copied.news, now, strict=True) if old == slot
-    }
+def _still_newest(copied: Copied, places: list[int]) -> Iterator[dict[int, int]]:
+    """New slots of the keys that did not move on since they were copied, which those at *places* did; in pieces."""
+    others = {copied.keys[place] for place in places}
+    for piece in pieces(len(copied.keys)):
+        slots = dict(zip(copied.keys[piece], copied.news[piece], strict=True))
+        for key in others & slots.keys():
+            del slots[key]
+        yield slots
 
 
 def _basis(manifest: Manifest) -> tuple[int, tuple[SnapshotEntry, ...], Retention]:
@@ -290,16 +298,18 @@ def _renamed(entry: SnapshotEntry, names: dict[str, str]) -> SnapshotEntry:
 
 
 def purge(writer: Writer, pinned: Callable[[], int]) -> None:
-    """Remove replaced segments that neither a view nor a living reader pins."""
+    """Remove replaced segments that neither a view nor a living reader pins. Nobody else compacts: upkeep is held."""
     with writer.lock:
         if not writer.manifest.retired:
             return
         remove_stale_leases(writer.storage)
         seen = min([pinned(), *(reader.compactions for reader in readers(writer.storage))])
         names = set(writer.storage.names())
-        for number, _, compaction in writer.manifest.retired:
-            if compaction <= seen and segment_name(number) in names:
-                writer.storage.remove(segment_name(number))
+        retired = [segment_name(number) for number, _, compaction in writer.manifest.retired if compaction <= seen]
+    for name in retired:  # commits go on: to take away a large file may take long
+        if name in names:
+            writer.storage.remove(name)
+    with writer.lock:
         # an index generation that may still use the table index keeps it taken
         known = writer.live.generation.header.position.compactions
         kept = tuple(entry for entry in writer.manifest.retired if entry[2] > seen or entry[2] > known)

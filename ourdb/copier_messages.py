@@ -20,7 +20,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 from zlib import crc32
 
@@ -42,6 +43,7 @@ _GENERATION = struct.Struct("<HH")
 _FAILURE = struct.Struct("<IiQI")  # which error, errno, offset, bytes of the problem; then the file's name
 _DAMAGE, _LOST, _SYSTEM = 1, 2, 3
 _PIECE_BYTES = 1 << 20
+_PIECE = 1 << 13  # numbers
 _FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)  # a program may want SIGPIPE for its own output
 
 
@@ -111,8 +113,15 @@ def encode_order(order: Order) -> bytes:
     path, manifest, name = os.fsencode(order.path), encode_manifest(order.manifest), order.generation.encode()
     victims = slots_to_bytes(order.victims, "Q")
     head = _TASK.pack(order.sequence, len(path), len(manifest), len(victims) // 8, len(order.overlay))
-    keys, slots = slots_to_bytes(order.overlay, "I"), slots_to_bytes(order.overlay.values(), "Q")
-    return b"".join((head, path, manifest, victims, keys, slots, name))
+    keys, slots = _in_pieces(order.overlay, "I"), _in_pieces(order.overlay.values(), "Q")
+    return b"".join((head, path, manifest, victims, *keys, *slots, name))
+
+
+def _in_pieces(values: Iterable[int], typecode: str) -> Iterator[bytes]:
+    """`slots_to_bytes`, with other threads between two pieces: the overlay may have a hundred thousand."""
+    numbers = iter(values)
+    while piece := slots_to_bytes(islice(numbers, _PIECE), typecode):
+        yield piece
 
 
 def decode_order(body: bytes) -> Order:

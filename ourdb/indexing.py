@@ -79,11 +79,15 @@ class IndexedLog(RollingLog):
         self._recent.clear()
         self._hinted = len(overlay)
 
-    def take_moved(self, slots: dict[int, int]) -> None:
-        """Let the overlay say where compaction has put records; no hint has to name them. The lock must be held."""
+    def take_moved(self, pieces: Iterable[dict[int, int]]) -> None:
+        """Let the overlay say where compaction has put records; no hint has to name them. The lock must be held.
+
+        Both places hold the same, so that it is no matter who sees which pieces.
+        """
         overlay = self.live.overlay
         self._recent.extend(islice(reversed(overlay), len(overlay) - self._hinted))
-        overlay.update(slots)
+        for slots in pieces:
+            overlay.update(slots)
         self._hinted = len(overlay)
 
     def _hint_to_tail(self) -> None:

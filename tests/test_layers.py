@@ -24,7 +24,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"as_of", "comparing", "copying", "fastpath", "iteration", "recovery"},
         {"view"},
         {"accounting", "agreement", "follow", "reserve", "single"},
-        {"tail"},
+        {"overtaken", "tail"},
         {"rolling"},
         {"indexing"},
         {"session"},
