@@ -9,7 +9,7 @@ Invariants
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from vfsdb.interface import DirEntry, Event, Stat
@@ -43,8 +43,8 @@ class Caches:
         self._lock = lock
         self.clear()
 
-    def touch(self, events: Sequence[Event]) -> None:
-        """A commit changed this; the state lock is held."""
+    def touch(self, events: Sequence[Event], named: Mapping[tuple[int, bytes], int]) -> None:
+        """A commit changed this, and made the names *named*, which lead to those inodes; the state lock is held."""
         self.clock += 1
         stats = self.stats
         for ino, name, _ in events:
@@ -53,6 +53,10 @@ class Caches:
             self.entries.pop(ino, None)
             if name is not None:
                 self.names.pop((ino, name), None)
+        if named:
+            if len(self.names) + len(named) > NAMES_MAX:
+                self.names.clear()
+            self.names.update(named)
 
     def drop_stat(self, ino: int) -> None:
         """The attributes of *ino* changed in memory."""

@@ -81,7 +81,7 @@ class Commits(Writing):
         for ino in list(self.buffers):  # while the level stands, for nobody else may see them
             self._drop(ino)
         self._abort(self.levels[-1])
-        self._after([], True)  # a path that was walked meanwhile may lead to what is not there now
+        self._after([], {}, True)  # a path that was walked meanwhile may lead to what is not there now
         if len(self.levels) > 1 and self.levels[-2].transaction.raises_epoch:
             self.on_unsettled()
         self.levels.pop()

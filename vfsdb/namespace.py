@@ -32,6 +32,7 @@ from vfsdb.writeset import WriteSet
 
 LINKS_MAX: Final = 65000
 TARGET_BYTES_MAX: Final = 4095
+_NAMED_MAX: Final = 1024  # names made in one commit that are told to who keeps names
 _KEYS_OF_SPLITS: Final = 64  # more than the splits of all pages above an entry take
 _DIRECTORY: Final = stat_bits.S_IFDIR
 _SYMLINK: Final = stat_bits.S_IFLNK
@@ -180,6 +181,8 @@ class Namespace:
         if kind == _DIRECTORY:
             directory.nlink += 1
         stamp(ws, directory, name)
+        if len(ws.named) < _NAMED_MAX:
+            ws.named[parent, name] = inode.ino
 
     # -- removal -------------------------------------------------------------------------------------------
 
@@ -256,6 +259,8 @@ def stamp(ws: WriteSet, directory: Inode, name: bytes) -> None:
     """An entry of *directory*, which is being edited, changed."""
     directory.mtime_ns = directory.ctime_ns = ws.now_ns
     ws.events.append(Event(directory.ino, name))
+    if ws.named:
+        ws.named.pop((directory.ino, name), None)
 
 
 def require_directory(inode: Inode, name: bytes) -> None:

@@ -55,7 +55,7 @@ class Transaction:
 
     Attributes
     ----------
-    now_ns, events, raises_epoch
+    now_ns, events, named, raises_epoch
         See `vfsdb.writeset.WriteSet`.
     moment : Moment
         The committed state that it reads.
@@ -80,6 +80,7 @@ class Transaction:
         "is_bare",
         "mine",
         "moment",
+        "named",
         "now_ns",
         "originals",
         "own_counters",
@@ -101,6 +102,7 @@ class Transaction:
         self.reads: set[int] | None = set() if committed.concurrent else None
         self.now_ns = coarse_time_ns()
         self.events: list[Event] = []
+        self.named: dict[tuple[int, bytes], int] = {}
         self.raises_epoch = False
         self.is_bare = False
         self.touched = False
@@ -374,6 +376,7 @@ class Transaction:
                 parent.originals[key] = original
         parent.put_runs += self.put_runs
         parent.events += self.events
+        parent.named.clear()  # some of it may be otherwise now
         parent.raises_epoch |= self.raises_epoch
         if self.own_counters is not None:
             parent.own_counters = self.own_counters

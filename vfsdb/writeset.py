@@ -31,6 +31,7 @@ class WriteSet(Protocol):
 
     now_ns: int  # one stamp an operation, of the coarse real-time clock
     events: list[Event]  # what observers are told after the commit; those of a savepoint go with it
+    named: dict[tuple[int, bytes], int]  # names made and not touched since, not all of them: (directory, name) -> inode
     raises_epoch: bool  # whether the commit changes what a resolved directory path may mean
 
     def protect(self, keys: int = 0) -> None:

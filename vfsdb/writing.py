@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
@@ -29,6 +29,7 @@ from vfsdb.transaction import Transaction
 from vfsdb.writeset import NeedsSavepoint
 
 T = TypeVar("T")
+After = Callable[[Sequence[Event], Mapping[tuple[int, bytes], int], bool], None]
 BUFFERED_BYTES_MAX: Final = 64 << 20
 _LOOKS_MAX: Final = 4  # for room: one may end before what it frees is free, where compaction goes on beside it
 _CONFLICTS_MAX: Final = 1000
@@ -40,7 +41,7 @@ class Writing(Buffered):
     *after* is told what a commit changed, under the state lock, before any reader can see it.
     """
 
-    def __init__(self, committed: Committed, *, durable: bool, after: Callable[[Sequence[Event], bool], None]) -> None:
+    def __init__(self, committed: Committed, *, durable: bool, after: After) -> None:
         super().__init__(committed)
         self.on_roll_back: Callable[[list[int], list[int]], None] = lambda handles, remembered: None
         self.on_unsettled: Callable[[], None] = lambda: None  # what paths mean depends on whose transaction this is
@@ -220,7 +221,8 @@ class Writing(Buffered):
             self._drop(ino)
         if level.stamped:
             self._note_stamped(level)
-        self._after(level.transaction.events, level.transaction.raises_epoch)
+        transaction = level.transaction
+        self._after(transaction.events, transaction.named, transaction.raises_epoch)
 
     # -- flushing ------------------------------------------------------------------------------------------
 

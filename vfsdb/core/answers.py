@@ -51,6 +51,15 @@ class Answers(Base):
         # Behind a commit that came meanwhile what was buffered may be stored, and this not know of it.
         return found if self.committed.state.shown is reader.moment else None
 
+    def _named(self, key: tuple[int, bytes]) -> Stat | None:
+        """Attributes of what a name leads to that is kept, where the newest commit alone has them."""
+        with self.committed.lock:  # a name goes in the step that shows why
+            known = self.caches.names.get(key)
+            found = None if known is None else self.files.plain_stat(self.committed.reader(), known, self.device)
+            if found is not None:
+                self.caches.keep_stat(self.caches.clock, found)
+            return found
+
     def _found(self, parent: int, name: bytes, caller: Caller) -> Stat:
         """Attributes of what is called *name*, for the cache as well. ENOENT, EACCES."""
         self.commits.check_open()

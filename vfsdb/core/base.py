@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from vfsdb import collecting, orphans
@@ -53,8 +53,8 @@ class Base(FileSystem):
         postponed = self.commits.collector.postponed
         return self._background_error or (postponed if isinstance(postponed, OSError) else None)
 
-    def _changed(self, events: Sequence[Event], raises_epoch: bool) -> None:
-        self.caches.touch(events)
+    def _changed(self, events: Sequence[Event], named: Mapping[tuple[int, bytes], int], raises_epoch: bool) -> None:
+        self.caches.touch(events, named)
         if raises_epoch:
             self._epochs += 1
             self.namespace_epoch = self._epochs

@@ -36,7 +36,7 @@ class Names(Answers):
             ):  # of any inode: how a kernel finds what a file handle names
                 found = self._answer(parent)
             else:
-                found = self._found(parent, name, caller)
+                found = (known is not None and self._named(key)) or self._found(parent, name, caller)
         if not remember or self._claims(found, since):
             return found
         return self._looked_up(parent, name, caller, remember)
