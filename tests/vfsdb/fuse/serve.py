@@ -35,7 +35,8 @@ def opened(kind: str) -> tuple[FileSystem, object]:
     if name == "host":
         return vfsdb.HostFileSystem(path), None
     if name in ("store", "reader"):
-        vfs = vfsdb.open(path, "r" if name == "reader" else "c", serve=False, commit_at_close=False, commit_each=False)
+        mode, options = ("r" if name == "reader" else "c"), {"commit_at_close": False, "commit_each": False}
+        vfs = vfsdb.open(path, mode, serve=False, compaction="process", **options)
         return SnapdirFileSystem(vfs.filesystem), vfs  # as `vfsdb mount` has it
     vfs = vfsdb.memory()
     if name == "broken":
