@@ -14,14 +14,16 @@ from ourdb.gate import let_go
 from ourdb.victims import plan_now
 from ourdb.writer import Writer
 
-_PACE = 2  # bytes looked through for each that is appended meanwhile: so it ends, however fast the writers are
+# Bytes looked through for each that is appended meanwhile. A step looks through some two segments before it gives any
+# space back, and its copy takes one: what is appended until then is half a segment, which the bound below has room for.
+_PACE = 4
 
 
 class AutoCompactor:
     """Compacts in small slices after commits of the long path, when much is reclaimable.
 
-    Each commit brings it on by one slice, a large one by as many as look through twice its bytes. Where another process
-    copies, a commit takes what that has done by then, and waits only where it fell behind twice what was appended.
+    Each commit brings it on by one slice, a large one by as many as look through four times its bytes. Where another
+    process copies, a commit takes what that has done by then, and waits only where it fell behind that.
     It starts when more than a segment of the sealed ones is dead, and more, but for half a segment, than lives in
     them: so the store, with the active segment and the copy that compaction makes, stays within twice its live bytes
     and two segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk
@@ -68,10 +70,10 @@ class AutoCompactor:
     def _advance(self, appended: int) -> None:
         assert self._steps is not None
         assert self._run is not None
+        self._owed += _PACE * appended + (0 if self._run.is_beside else WRITE_BYTES)
         try:
             if self._writer.compacting or not self._writer.upkeep.acquire(blocking=False):
                 return
-            self._owed += _PACE * appended + (0 if self._run.is_beside else WRITE_BYTES)
             while self._owed >= WRITE_BYTES or self._run.is_ready():
                 next(self._steps)
                 self._owed = max(self._owed - WRITE_BYTES, 0)

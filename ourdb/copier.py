@@ -44,7 +44,7 @@ from ourdb.segment import Table
 from ourdb.state import State
 from ourdb.storage import DiskFile, DiskStorage
 
-_NICE = 10  # programs come first
+_NICE = 5  # programs come first, but writers that are faster than it have to wait for it
 
 
 class Copier:
