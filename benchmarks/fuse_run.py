@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import fuse_compacting
 from benchmarks.run import machine
 
 SECONDS = 120
@@ -314,6 +315,12 @@ def table(best: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def measure_compacting(directory: Path, *, quick: bool) -> dict[str, fuse_compacting.Figures]:
+    """What calls take while a store of the usual size is compacted."""
+    files, rounds = (2000, 1) if quick else (20_000, 5)
+    return fuse_compacting.measure(directory / f"compacting-{os.getpid()}", files, rounds)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -322,6 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "bench", help="on the disk to compare with")
     parser.add_argument("--only", nargs="+", choices=[one.__name__ for one in WORKLOADS], default=[])
     parser.add_argument("--pyfuse3", metavar="PYTHON", default=sys.executable, help="an interpreter that has pyfuse3")
+    parser.add_argument("--compacting", action="store_true", help="only what calls take while the store is compacted")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
@@ -333,6 +341,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = machine(options.directory)
     for name, text in about.items():
         print(f"{name}: {text}")
+    if options.compacting:
+        print(fuse_compacting.table(measure_compacting(options.directory, quick=options.quick)))
+        return 0
     pyfuse3 = options.pyfuse3 if has_pyfuse3(options.pyfuse3) else ""
     if not pyfuse3:
         print(f"pyfuse3: {options.pyfuse3} has none, so that peer is left out")
@@ -343,6 +354,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(best))
     if syncs:
         print(f"\nOne transaction of SQLite asks for {syncs['asked']:.1f} syncs, from which come {syncs['made']:.1f}.")
+    if not options.only:
+        print(f"\n{fuse_compacting.table(measure_compacting(options.directory, quick=options.quick))}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"machine": about, "rates": best}, indent=1) + "\n", encoding="utf-8")
