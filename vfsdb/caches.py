@@ -46,17 +46,19 @@ class Caches:
     def touch(self, events: Sequence[Event], named: Mapping[tuple[int, bytes], int]) -> None:
         """A commit changed this, and made the names *named*, which lead to those inodes; the state lock is held."""
         self.clock += 1
-        stats = self.stats
+        stats, names = self.stats, self.names
         for ino, name, _ in events:
             stats.pop(ino, None)
-            self.listings.pop(ino, None)  # also where there is no name: its number may be another directory's next
-            self.entries.pop(ino, None)
             if name is not None:
-                self.names.pop((ino, name), None)
+                names.pop((ino, name), None)
+        if self.listings or self.entries:
+            for ino, _, _ in events:  # also where there is no name: its number may be another directory's next
+                self.listings.pop(ino, None)
+                self.entries.pop(ino, None)
         if named:
-            if len(self.names) + len(named) > NAMES_MAX:
-                self.names.clear()
-            self.names.update(named)
+            if len(names) + len(named) > NAMES_MAX:
+                names.clear()
+            names.update(named)
 
     def drop_stat(self, ino: int) -> None:
         """The attributes of *ino* changed in memory."""

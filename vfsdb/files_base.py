@@ -19,6 +19,7 @@ from vfsdb.commits import Commits
 from vfsdb.errors import os_error
 from vfsdb.handles import Handles, OpenFile
 from vfsdb.interface import Stat
+from vfsdb.levels import Written
 from vfsdb.locks import LockTable
 from vfsdb.records import Inode, Superblock
 from vfsdb.writeset import WriteSet
@@ -47,15 +48,7 @@ class FilesBase:
         found = attributes.stat_of(inode, device, self._superblock.block_size, self.access_times.waiting.get(ino))
         written = self._commits.written(ino, ws)
         if written is not None:
-            size, now = written.buffer.size, written.time_ns
-            held = found.st_blocks - -written.buffer.held_bytes // 512  # at most so much will be stored
-            found = found._replace(
-                st_size=size,
-                st_blocks=max(found.st_blocks, min(held, -(-size // 512))),
-                st_mtime_ns=now or inode.mtime_ns,
-                st_ctime_ns=max(now, inode.ctime_ns) if now else inode.ctime_ns,
-                st_mode=access.mode_after_write(inode.mode) if written.drops_setuid else inode.mode,
-            )
+            found = _as_written(found, written)
         return found
 
     def plain_stat(self, ws: WriteSet, ino: int, device: int) -> Stat | None:
@@ -147,6 +140,20 @@ class FilesBase:
         if opened.flags & os.O_ACCMODE == os.O_RDONLY:
             raise os_error(errno.EBADF, reason=f"handle {handle} is open for reading alone")
         return opened
+
+
+def _as_written(stat: Stat, written: Written) -> Stat:
+    """*stat* of an inode with what was *written* over it."""
+    mode, *middle, size, atime, mtime, ctime, birthtime, block_size, blocks, rdev, gen, flags, owner, group = stat
+    now, size = written.time_ns, written.buffer.size
+    held = blocks - -written.buffer.held_bytes // 512  # at most so much will be stored
+    blocks = max(blocks, min(held, -(-size // 512)))
+    if now:
+        mtime, ctime = now, max(now, ctime)
+    if written.drops_setuid:
+        mode = access.mode_after_write(mode)
+    times = atime, mtime, ctime, birthtime
+    return Stat._make((mode, *middle, size, *times, block_size, blocks, rdev, gen, flags, owner, group))
 
 
 def require_file(inode: Inode) -> None:

@@ -36,9 +36,7 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin, where it did not begin already."""
-        if not (self._flush_seconds or self._sync_seconds):
-            return
-        if self._thread is None and not self._stopped.is_set():
+        if self._thread is None and (self._flush_seconds or self._sync_seconds) and not self._stopped.is_set():
             self._thread = threading.Thread(target=self._run, name="vfsdb-maintenance", daemon=True)
             self._thread.start()
 

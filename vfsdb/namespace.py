@@ -75,7 +75,7 @@ class Namespace:
         directory = ws.inode(parent)
         if directory.mode & _KIND != _DIRECTORY:
             require_directory(directory, name)
-        if not caller.privileged:
+        if not (caller.privileged or caller.checked):
             require_access(ws, directory, caller, access.EXECUTE)
         if len(name) > NAME_BYTES_MAX:
             raise os_error(errno.ENAMETOOLONG, name)
@@ -169,7 +169,7 @@ class Namespace:
             raise os_error(errno.ENOENT, name, reason="the directory was removed")
         if place.ino:
             raise os_error(errno.EEXIST, name)
-        if not caller.privileged:
+        if not (caller.privileged or caller.checked):
             require_access(ws, directory, caller, access.WRITE)
 
     @staticmethod
@@ -212,7 +212,7 @@ class Namespace:
         checked_name(name)
         if not place.ino:
             raise os_error(errno.ENOENT, name)
-        if not caller.privileged:
+        if not (caller.privileged or caller.checked):
             require_access(ws, directory, caller, access.WRITE)
         victim = ws.inode(place.ino)
         access.require_removal(directory, victim, caller)
