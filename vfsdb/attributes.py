@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import stat as stat_bits
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from vfsdb import access, acl, xattrs
 from vfsdb.errors import os_error
@@ -20,6 +20,7 @@ from vfsdb.writeset import WriteSet
 _FILE: Final = stat_bits.S_IFREG
 _DIRECTORY: Final = stat_bits.S_IFDIR
 _SYMLINK: Final = stat_bits.S_IFLNK
+WS = TypeVar("WS", bound=WriteSet)
 TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 63) - 1
 FLAGS_MAX: Final = 0xFFFFFFFF
 _NO_TIMES: Final = (None, None, None)
@@ -62,10 +63,18 @@ def stat_of(inode: Inode, device: int, block_size: int, accessed_ns: int | None 
     return _new(Stat, fields)
 
 
-def set_attributes(ws: WriteSet, ino: int, changes: SetAttr, caller: Caller) -> Inode:
-    """Apply all of *changes* but the size, which the caller did before; the edited inode."""
+def set_attributes(
+    ws: WS, ino: int, changes: SetAttr, caller: Caller, before: Callable[[WS, int], None] = lambda ws, ino: None
+) -> Inode:
+    """Apply all of *changes* but the size, which the caller did before; the edited inode.
+
+    *before* is called when nothing can be refused any more, and may change the inode.
+    """
     inode = ws.inode(ino)
     _check(ws, inode, changes, caller)
+    if changes.mode is not None and (inode.xattrs or inode.xattrs_key):
+        ws.protect()  # an ACL changes with the mode
+    before(ws, ino)
     inode = ws.edit(ino)
     inode.ctime_ns = ws.now_ns
     if changes.uid is not None or changes.gid is not None:

@@ -120,7 +120,10 @@ class Buffered:
         written = self.buffers.get(ino)
         if written is not None and written.time_ns and not (ino in running.settled or ino in running.stamped):
             _stamp(transaction.edit(ino), written)
-            running.stamped.add(ino)
+            if transaction.is_bare:
+                written.time_ns, written.drops_setuid = 0, False  # as it is done, or all of the transaction undone
+            else:
+                running.stamped.add(ino)
 
     def discard(self, ino: int) -> None:
         """The running operation overwrites all that is buffered of *ino*."""

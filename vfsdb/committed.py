@@ -160,7 +160,10 @@ class Committed:
         if self._failed is not None:
             self.check_usable()
         changed, originals, gathered = transaction.mine, transaction.originals, self.gathered
-        if nameless := orphans.without_name(changed) + orphans.without_name(gathered.records):
+        nameless = orphans.without_name(changed)
+        if gathered.records:
+            nameless += orphans.without_name(gathered.records)
+        if nameless:
             orphans.enter(transaction, nameless)
         counters = self._counters_of(transaction)
         if gathered.records:

@@ -173,6 +173,13 @@ def remove(ws: WriteSet, directory: Inode, place: Place) -> None:
     directory.size -= 1
 
 
+def protect_removal(ws: WriteSet, place: Place) -> None:
+    """`WriteSet.protect` unless taking away the entry at *place* changes no page but its own."""
+    page_key = place.page_key
+    if page_key < 0 or (page_key and not pages.stays_large(ws.page(page_key), page_key, place.at)):
+        ws.protect()
+
+
 def place_behind(place: Place, inserted: Place) -> Place:
     """Where the entry at *place* is after an insertion at *inserted*, in the same directory."""
     if not inserted.has_room or place.page_key < 0:

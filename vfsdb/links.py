@@ -82,6 +82,12 @@ def move(ws: WriteSet, inode: Inode, old: tuple[int, int], new: tuple[int, int])
     add(ws, inode, *new)
 
 
+def protect(ws: WriteSet, inode: Inode, directory: int, key: int) -> None:
+    """`WriteSet.protect` unless that name, which is about to change, is the only one of *inode*, and inside it."""
+    if inode.parents != ((directory, key),):
+        ws.protect()
+
+
 def require(ws: WriteSet, inode: Inode, directory: int, key: int) -> None:
     """CorruptionError unless *inode* knows that name of it."""
     if not knows(ws, inode, directory, key):

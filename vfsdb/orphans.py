@@ -17,6 +17,11 @@ from vfsdb.records import DIRECTORY_PAGE, ORPHANS_KEY, Inode
 from vfsdb.writeset import WriteSet
 
 
+def has_pages(ws: WriteSet) -> bool:
+    """Whether there are so many that `prepare` and `remove` read pages."""
+    return bool(ws.inode(ORPHANS_KEY).root.level)
+
+
 def prepare(ws: WriteSet, ino: int) -> None:
     """*ino* loses its last name: read where it is to be listed. CorruptionError.
 

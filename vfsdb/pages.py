@@ -150,6 +150,11 @@ def is_small(page: Page) -> bool:
     return size_of(page) * 4 < limit_of(page.level, False)
 
 
+def stays_large(leaf: Page, page_key: int, index: int) -> bool:
+    """Whether the leaf *page_key* is not to be joined with a neighbour once what is at *index* is gone."""
+    return not page_key or (size_of(leaf) - ENTRY_BYTES - len(leaf.values[index])) * 4 >= LEAF_BYTES
+
+
 def has_room(leaf: Page, page_key: int, value_size: int) -> bool:
     """Whether the leaf *page_key* takes one value of *value_size* bytes more as it is."""
     count = len(leaf.keys) + 1

@@ -119,9 +119,15 @@ class Transaction:
         if self.is_bare and not (keys and self._has_keys(keys)):
             raise NeedsSavepoint
 
+    def prepare_free(self) -> None:
+        """Read the page of free keys that is changed where one is given back, or taken."""
+        head = (self.own_counters or self._copied_counters()).keys_head
+        if head:
+            self.free_page(head)
+
     def _has_keys(self, count: int) -> bool:
         """Whether *count* keys can be had without reading anything."""
-        counters = self.own_counters or self.counters()
+        counters = self.own_counters or self._copied_counters()
         return not counters.keys_head and counters.next_key + count <= self._committed.stores.metadata.key_max
 
     # -- records of any kind -----------------------------------------------------------------------------------
@@ -265,11 +271,17 @@ class Transaction:
     def counters(self) -> Counters:
         """To be changed."""
         self.touched = True
-        found = self.own_counters
-        if found is None:
-            parent = self._parent
-            found = self.own_counters = (self._committed.counters if parent is None else parent.counters()).copy()
-        return found
+        return self.own_counters or self._copied_counters()
+
+    def _copied_counters(self) -> Counters:
+        """Its own, which are as they were before it."""
+        around = self._parent
+        while around is not None and around.own_counters is None:
+            around = around._parent
+        before = self._committed.counters if around is None else around.own_counters
+        assert before is not None
+        self.own_counters = made = before.copy()
+        return made
 
     def free_page(self, key: int) -> FreePage:
         """A page of a free chain; shared."""
@@ -299,12 +311,14 @@ class Transaction:
 
     def new_key(self) -> int:
         """A metadata key nobody has. OutOfKeysError."""
-        counters = self.own_counters or self.counters()
-        self.touched = True
+        counters = self.own_counters or self._copied_counters()
         key_max = self._committed.stores.metadata.key_max
         if counters.keys_head or counters.next_key > key_max:
-            self.protect()  # a page is read, which may be damaged, or there is no key left
+            self.prepare_free()  # the page may be damaged
+            if not counters.keys_head:
+                self.protect()  # there is no key left
             return freelist.new_key(self, key_max)
+        self.touched = True
         counters.next_key = key = counters.next_key + 1
         return key - 1
 

@@ -40,6 +40,9 @@ class WriteSet(Protocol):
         *keys*: only if there are not so many metadata keys at hand.
         """
 
+    def prepare_free(self) -> None:
+        """Read what giving back a key needs, before anything changes. CorruptionError."""
+
     def inode(self, ino: int) -> Inode:
         """The inode. ESTALE where there is none, CorruptionError for damage."""
 

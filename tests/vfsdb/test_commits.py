@@ -26,6 +26,7 @@ from vfsdb.mkfs import make_filesystem
 from vfsdb.stores.memory_store import MemoryBlockStore, MemoryMetadataStore, open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
 from vfsdb.testing import FaultyMetadataStore, faulty_stores
+from vfsdb.transaction import Transaction
 
 FAR_NS = 9 * 10**18  # in the year 2255
 
@@ -452,7 +453,7 @@ def test_an_interrupt_at_any_call_of_an_operation_in_a_transaction_leaves_no_hal
     at, came, outcomes = 0, True, set()
     while came:
         at += 1
-        fs = in_memory()  # a new one has no free keys, for which an operation wants a savepoint
+        fs = in_memory()  # a new one has no free keys: a page can be split without a savepoint
         fs.write_file(ROOT, b"old", b"1")
         try:
             with fs.transaction():
@@ -469,6 +470,94 @@ def test_an_interrupt_at_any_call_of_an_operation_in_a_transaction_leaves_no_hal
             outcomes.add(0)
         invariants.check(fs.committed)
     assert outcomes == ({errno.EIO, 0} if name == b"new" else {0}) and at > 20
+
+
+BARE: dict[str, Callable[[InodeFileSystem], object]] = {
+    "create": lambda fs: fs.create(ROOT, b"new", 0o600, os.O_RDWR),
+    "unlink": lambda fs: fs.unlink(ROOT, b"old"),
+    "unlink in use": lambda fs: fs.unlink(ROOT, b"open"),
+    "rmdir": lambda fs: fs.rmdir(ROOT, b"d"),
+    "rename": lambda fs: fs.rename(ROOT, b"old", ROOT, b"new"),
+    "rename of a directory": lambda fs: fs.rename(ROOT, b"d", ROOT, b"e"),
+    "setattr": lambda fs: fs.setattr(fs.lookup(ROOT, b"open").st_ino, SetAttr(mode=0o600, mtime_ns=5)),
+}
+
+
+def state_of(fs: InodeFileSystem) -> dict[bytes, tuple[int, bytes]]:
+    found = {}
+    for name in fs.list_names(ROOT):
+        stat = fs.lookup(ROOT, name)
+        content = fs.read_file(stat.st_ino) if stat.st_mode & 0o170000 == 0o100000 else b""
+        found[name] = stat.st_mode, content + b"early" * (stat.st_mtime_ns < 10)
+    return found
+
+
+@pytest.mark.parametrize("what", BARE)
+def test_an_interrupt_in_an_operation_without_savepoint_leaves_it_whole_or_takes_the_transaction(what: str) -> None:
+    at, came, outcomes, states = 0, True, set(), []
+    while came:
+        at += 1
+        fs = in_memory()
+        fs.write_file(ROOT, b"old", b"1")
+        fs.write_file(ROOT, b"open", b"2")
+        fs.mkdir(ROOT, b"d")
+        before = state_of(fs)
+        handle = fs.open(fs.lookup(ROOT, b"open").st_ino, os.O_RDWR)
+        try:
+            with fs.transaction():
+                fs.write(handle, b"22", 0)
+                without = state_of(fs)
+                came = interrupted(at, partial(BARE[what], fs))
+                done = state_of(fs)
+        except OSError as error:
+            outcomes.add(error.errno)
+            assert came and state_of(fs) == before
+            assert fs.read(handle, 9, 0) == b"2"
+        else:
+            assert state_of(fs) == done
+            states.append(done)
+            outcomes.add(0)
+        fs.release(handle)
+        invariants.check(fs.committed)
+    assert outcomes == {errno.EIO, 0} and at > 20
+    assert done != without and all(state in (without, done) for state in states)
+
+
+def test_simple_operations_in_a_transaction_take_no_savepoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = in_memory()
+    fs.write_file(ROOT, b"old", b"1")
+    fs.write_file(ROOT, b"gone", b"1")
+    fs.unlink(ROOT, b"gone")  # its key is free
+    merged: list[Transaction] = []
+    monkeypatch.setattr(Transaction, "merge", merged.append)
+    with fs.transaction():
+        fs.write_file(ROOT, b"new", b"2")
+        fs.release(fs.create(ROOT, b"newer", 0o600, os.O_RDWR)[1])
+        fs.setattr(fs.mkdir(ROOT, b"d").st_ino, SetAttr(mode=0o700))
+        fs.rename(ROOT, b"old", ROOT, b"renamed")
+        fs.unlink(ROOT, b"renamed")
+        fs.rmdir(ROOT, b"d")
+    assert not merged
+    assert {*fs.list_names(ROOT)} == {b"new", b"newer"}
+    invariants.check(fs.committed)
+
+
+def test_an_operation_of_a_file_that_is_gone_is_refused_and_the_transaction_goes_on() -> None:
+    fs = in_memory()
+    ino = fs.write_file(ROOT, b"f", b"1").st_ino
+    fs.write_file(ROOT, b"g", b"1")
+    with fs.transaction():
+        fs.unlink(ROOT, b"f")
+        with refused(errno.ESTALE):
+            fs.setattr(ino, SetAttr(mode=0o600))
+        with refused(errno.ENOENT):
+            fs.rename(ROOT, b"f", ROOT, b"h")
+        with refused(errno.ENOENT):
+            fs.unlink(ROOT, b"f")
+        with refused(errno.EEXIST):
+            fs.create(ROOT, b"g", 0o600, os.O_RDWR | os.O_EXCL)
+    assert [*fs.list_names(ROOT)] == [b"g"]
+    invariants.check(fs.committed)
 
 
 def test_an_operation_without_savepoint_that_is_refused_leaves_the_transaction_as_it_was() -> None:

@@ -25,6 +25,7 @@ from vfsdb.stores.memory_store import open_memory_stores
 
 MODULES = (
     "commits",
+    "buffered",
     "writing",
     "levels",
     "observers",

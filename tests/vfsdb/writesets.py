@@ -105,6 +105,9 @@ class MemoryWriteSet:
     def protect(self, keys: int = 0) -> None:
         """Nothing of it is ever taken back."""
 
+    def prepare_free(self) -> None:
+        """Its free keys are a set."""
+
     def inode(self, ino: int) -> Inode:
         if ino not in self.keys_in_use:
             raise os_error(errno.ESTALE)

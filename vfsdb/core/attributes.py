@@ -31,15 +31,16 @@ class Attributes(Answers):
         sets_others = changes != (_NOTHING if changes.size is None else SetAttr(size=changes.size))
 
         def operation(ws: Transaction) -> Stat:
+            self.files.usable(ws, target)
             if changes.size is not None:
+                ws.protect()
                 self.files.resize(ws, target, changes.size, caller, opened)
             if sets_others:
-                self.files.stamp(ws, target)
-                attributes.set_attributes(ws, target, changes, caller)
+                attributes.set_attributes(ws, target, changes, caller, self.files.stamp)
                 self.files.access_times.forget(target, changes)
             return self._stat(ws, target)
 
-        return self._change(operation, target, frees=changes.size is not None)
+        return self._change(operation, target, frees=changes.size is not None, bare=True)
 
     def access(self, ino: int, mask: int, caller: Caller = OWNER) -> None:
         def operation(ws: Transaction) -> None:

@@ -122,10 +122,10 @@ class Names(Answers):
         return self._change(operation, ino, parent)
 
     def unlink(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
-        self._change(lambda ws: self._namespace.unlink(ws, parent, name, caller), parent, frees=True)
+        self._change(lambda ws: self._namespace.unlink(ws, parent, name, caller), parent, frees=True, bare=True)
 
     def rmdir(self, parent: int, name: bytes, caller: Caller = OWNER) -> None:
-        self._change(lambda ws: self._namespace.rmdir(ws, parent, name, caller), parent, frees=True)
+        self._change(lambda ws: self._namespace.rmdir(ws, parent, name, caller), parent, frees=True, bare=True)
 
     def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0, caller: Caller = OWNER
@@ -133,7 +133,7 @@ class Names(Answers):
         def operation(ws: Transaction) -> None:
             renaming.rename(self._namespace, ws, parent, name, new_parent, new_name, flags, caller)
 
-        self._change(operation, parent, new_parent)
+        self._change(operation, parent, new_parent, bare=True)
 
     def path_of(self, ino: int) -> bytes:
         return self._read(lambda ws: links.path_of(ws, ino), ino)

@@ -56,7 +56,9 @@ class OpenFiles(Answers):
         def operation(ws: Transaction) -> tuple[Stat, int]:
             directory, place = self._namespace.look(ws, parent, name, caller)
             ino = place.ino
-            if not ino:
+            if ino:
+                ws.protect()
+            else:
                 made = self._namespace.make_at(ws, directory, place, name, _FILE | mode & 0o7777, caller)
                 self.files.prepare(made, block_size)
                 handle = self.files.add(OpenFile(made.ino, flags, caller))
@@ -68,7 +70,7 @@ class OpenFiles(Answers):
             self._remembered(ino, remember)
             return self._stat(ws, ino), handle
 
-        return self._change(operation, parent)
+        return self._change(operation, parent, bare=True)
 
     def tmpfile(
         self, parent: int, mode: int, flags: int, caller: Caller = OWNER, remember: bool = False
