@@ -54,8 +54,8 @@ def _read_stored(write_set: WriteSet, inode: Inode, offset: int, stop: int) -> b
     index = offset // block_size
     base = index * block_size
     data = None
-    if stop - base <= block_size and (found := _plain_block(write_set, inode, index, stop - base)) is not None:
-        data = write_set.read_block(*found, offset - base, stop - base)
+    if stop - base <= block_size:
+        data = _read_plain(write_set, inode, index, offset - base, stop - base)
     if data is None:
         data = b"".join(_pieces(write_set, inode, offset, stop))
     if len(data) != stop - offset:
@@ -63,8 +63,8 @@ def _read_stored(write_set: WriteSet, inode: Inode, offset: int, stop: int) -> b
     return data
 
 
-def _plain_block(write_set: WriteSet, inode: Inode, index: int, stop: int) -> tuple[int, int] | None:
-    """Key and birth of block *index* where a run has it, and at least *stop* bytes of it. None: look closer.
+def _read_plain(write_set: WriteSet, inode: Inode, index: int, start: int, stop: int) -> bytes | None:
+    """Bytes *start* to *stop* of block *index* where a run has them. None: look closer.
 
     What nearly every entry is, taken apart without the objects of `vfsdb.extents`.
     """
@@ -83,7 +83,7 @@ def _plain_block(write_set: WriteSet, inode: Inode, index: int, stop: int) -> tu
         is_there = kind == SHORT_RUN and (past < length - 1 or (past == length - 1 and stop <= tail))
     else:
         return None
-    return (key + past, birth + past) if is_there else None
+    return write_set.read_block(key + past, birth + past, start, stop) if is_there else None
 
 
 def read_parts(write_set: WriteSet, inode: Inode, size: int, offset: int) -> list[Block]:

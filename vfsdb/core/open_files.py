@@ -101,8 +101,8 @@ class OpenFiles(Answers):
         return self.files.read_parts(handle, size, offset)
 
     def read_into(self, handle: int, buffer: bytearray | memoryview, offset: int) -> int:
-        if _takes_bytes(buffer) and (size := len(buffer)) <= READ_WHOLE_MAX:
-            data = self.files.read(handle, size, offset)
+        if _takes_bytes(buffer) and len(buffer) <= READ_WHOLE_MAX:
+            data = self.files.read(handle, len(buffer), offset)
             count = len(data)
             buffer[:count] = data
             return count
