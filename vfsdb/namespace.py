@@ -219,11 +219,12 @@ class Namespace:
         return place, victim
 
     def _remove(self, ws: WriteSet, parent: int, place: Place, name: bytes, victim: Inode) -> None:
-        directories.protect_removal(ws, place)
-        links.protect(ws, victim, parent, place.key)
-        if victim.xattrs_key or (victim.inline is None and victim.mode & _KIND == _FILE) or orphans.has_pages(ws):
-            ws.protect()
-        ws.prepare_free()
+        if ws.is_bare:
+            directories.protect_removal(ws, place)
+            links.protect(ws, victim, parent, place.key)
+            if victim.xattrs_key or (victim.inline is None and victim.mode & _KIND == _FILE) or orphans.has_pages(ws):
+                ws.protect()
+            ws.prepare_free()
         directory = ws.edit(parent)
         directories.remove(ws, directory, place)
         stamp(ws, directory, name)

@@ -65,10 +65,11 @@ def rename(
     elif target.directory.nlink == 0:
         raise os_error(errno.ENOENT, name, new_name, reason="the target's directory was removed")
     if replaced is None:
-        if not target.place.has_room:
-            ws.protect()
-        directories.protect_removal(ws, source.place)
-        links.protect(ws, moved, parent, source.place.key)
+        if ws.is_bare:
+            if not target.place.has_room:
+                ws.protect()
+            directories.protect_removal(ws, source.place)
+            links.protect(ws, moved, parent, source.place.key)
         _move(ws, source, target)
     elif replaced.ino != moved.ino:
         ws.protect()

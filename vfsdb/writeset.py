@@ -33,6 +33,7 @@ class WriteSet(Protocol):
     events: list[Event]  # what observers are told after the commit; those of a savepoint go with it
     named: dict[tuple[int, bytes], int]  # names made and not touched since, not all of them: (directory, name) -> inode
     raises_epoch: bool  # whether the commit changes what a resolved directory path may mean
+    is_bare: bool  # an operation runs that has no savepoint to be rolled back to: see `protect`
 
     def protect(self, keys: int = 0) -> None:
         """What follows may fail after its first change, which comes later. `NeedsSavepoint` where there is none.

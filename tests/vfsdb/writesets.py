@@ -24,6 +24,7 @@ class MemoryWriteSet:
     """Committed records as bytes, changed ones as objects; `settle` makes the changed ones committed."""
 
     def __init__(self) -> None:
+        self.is_bare = False
         self.now_ns = 1_700_000_000_000_000_000
         self.version = 1
         self.stored: dict[int, bytes] = {}

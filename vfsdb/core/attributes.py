@@ -31,7 +31,8 @@ class Attributes(Answers):
         sets_others = changes != (_NOTHING if changes.size is None else SetAttr(size=changes.size))
 
         def operation(ws: Transaction) -> Stat:
-            self.files.usable(ws, target)
+            if ws.is_bare:
+                self.files.usable(ws, target)  # else found out behind the changes
             if changes.size is not None:
                 ws.protect()
                 self.files.resize(ws, target, changes.size, caller, opened)
