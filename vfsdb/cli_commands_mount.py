@@ -33,8 +33,8 @@ _READY: Final = b"1"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-class _Stop(Exception):
-    """A signal asked the process to end."""
+class _Stop(BaseException):
+    """A signal asked the process to end. It may come inside a log handler, which keeps each Exception to itself."""
 
 
 def run_mount(context: Context, arguments: argparse.Namespace) -> int:
