@@ -44,6 +44,7 @@ def kill_round(chance: random.Random, path: str, kind: str, low: int, whole: boo
         program, more = PROGRAMS / "vfs_workload.py", chance.choice(([], ["--background"]))
     else:
         program, more = PROGRAMS / "workload.py", ["--write-mode", chance.choice(("map", "pwrite"))]
+        more += ["--compaction", chance.choice(("thread", "process"))]
     command = [sys.executable, program, kind, path, "--count", str(STEPS), "--ack", "process", "--resume"]
     command += ["--readers", str(chance.randrange(3)), *more]
     acked = started = low

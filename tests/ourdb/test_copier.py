@@ -344,6 +344,42 @@ db.compact(progress=progress)
 """
 
 
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ourdb import OurDB, copier_process
+copier_process._LEAST_BYTES = 0
+db = OurDB(sys.argv[2], segment_bytes=1 << 16, auto_compact=sys.argv[3] == "by itself", compaction="process")
+number = 0 if 0 not in db else int(db[0][:8])
+while True:
+    number += 1
+    db.set_many(dict.fromkeys(range(number % 2, 40, 2), b"%08d" % number * 100))
+    print(number, flush=True)
+    if number % 10 == 0:
+        db.compact()
+"""
+
+
+@pytest.mark.parametrize("how", ["by hand", "by itself"])
+def test_a_store_that_is_killed_at_any_moment_holds_what_was_committed(tmp_path: Path, how: str) -> None:
+    chance = random.Random(how)
+    command = [sys.executable, "-c", WRITER, str(ROOT), str(tmp_path / "s"), how]
+    for _ in range(4):
+        last, more = 0, chance.randrange(15, 40)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                last, more = int(line), more - 1
+                if not more:
+                    process.kill()
+                    break
+        with OurDB(tmp_path / "s", "w", auto_compact=False) as db:
+            newest = max(int(value[:8]) for value in db.values())
+            assert last <= newest
+            assert dict(db) == {key: b"%08d" % (newest - (newest - key) % 2) * 100 for key in range(40)}
+        assert ourdb.verify(tmp_path / "s", deep=True).ok
+
+
 @contextlib.contextmanager
 def adopting() -> Iterator[None]:
     """Orphans become this process's children: so one that is stopped stays so (a process group that is orphaned is
