@@ -60,12 +60,15 @@ class AutoCompactor:
             let_go(self._lock)
 
     def _appended(self) -> int:
-        """Bytes that the log grew by since this was asked last, about."""
-        segment, tail = self._segment, self._tail
-        segments = reversed(self._writer.manifest.segments)
-        self._segment = next((entry.number for entry in segments if entry.end is None), -1)
+        """Bytes that the log grew by since this was asked last; 0 the first time."""
+        before, tail = self._segment, self._tail
+        entries = self._writer.manifest.segments
+        self._segment = next((entry.number for entry in reversed(entries) if entry.end is None), -1)
         self._tail = self._writer.tail
-        return self._tail - tail if self._segment == segment else self._tail + self._writer.segment_bytes
+        if self._segment == before or before < 0:
+            return self._tail - tail if before >= 0 else 0
+        sealed = next((entry.end for entry in reversed(entries) if entry.number == before), None)
+        return self._tail + max((sealed or tail) - tail, 0)
 
     def _advance(self, appended: int) -> None:
         assert self._steps is not None
