@@ -105,9 +105,11 @@ def serve(kind: str, mountpoint: str) -> None:
     made = count_syncs()  # before the store's module takes the names
     import vfsdb
     from benchmarks.fuse_memory import MemoryFileSystem
+    from vfsdb import garbage
     from vfsdb.fuse import mount
 
     sys.setswitchinterval(SWITCH_SECONDS)
+    garbage.collect_seldom()  # as `vfsdb mount` does
     vfs = None if kind == "memory" else vfsdb.open(kind, serve=False, commit_at_close=False, commit_each=False)
     filesystem = MemoryFileSystem() if vfs is None else vfs.filesystem
     mounted = mount(filesystem, mountpoint, entry_seconds=60, attribute_seconds=60, keep_cache=True)

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import Final
 
-from vfsdb import api
+from vfsdb import api, garbage
 from vfsdb.cli_context import NO_FILESYSTEM, Context, holder
 from vfsdb.cli_output import ExitCode
 from vfsdb.errors import StoreBusyError, os_error
@@ -64,6 +64,7 @@ def _serve(
         if words.snapshot:
             vfs = stack.enter_context(vfs.at(words.snapshot))
         served = vfs.filesystem
+        garbage.collect_seldom()
         if words.snapdir != "off" and not words.snapshot:
             served = SnapdirFileSystem(served, visible=words.snapdir == "visible")
             stack.callback(served.views.close)

@@ -164,7 +164,7 @@ class Writing(Buffered):
             before, self._operation = self._operation, level
             try:
                 result = operation(level.transaction)
-                if not (gathers and self._gather(level)):
+                if not (gathers and gathered.enabled and self._gather(level)):
                     self._commit(level, with_buffers)
             except BaseException as error:
                 self._abort(level)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from vfsdb.garbage import uncollected
+from vfsdb.garbage import collect_seldom, uncollected
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    was_on = gc.isenabled()
+    was_on, thresholds = gc.isenabled(), gc.get_threshold()
     yield
     (gc.enable if was_on else gc.disable)()
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
 
 
 def test_pauses_nest_and_end_with_an_error_too() -> None:
@@ -52,3 +55,20 @@ def test_pauses_of_threads_overlap() -> None:
     go_on.set()
     thread.join()
     assert gc.isenabled()
+
+
+def test_a_collector_that_comes_seldom_still_finds_what_holds_itself() -> None:
+    gc.enable()
+    collect_seldom()
+    gone = threading.Event()
+
+    class Circle:
+        def __init__(self) -> None:
+            self.own = self
+            weakref.finalize(self, gone.set)
+
+    Circle()
+    kept = [[] for _ in range(20_000)]  # type: ignore[var-annotated]
+    assert not gone.is_set()
+    kept += [[] for _ in range(100_000)]
+    assert gone.is_set() and len(kept) == 120_000
