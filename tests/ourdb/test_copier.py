@@ -316,8 +316,12 @@ def test_close_in_the_middle_of_a_compaction_by_itself_ends_the_process(tmp_path
     with opened(tmp_path / "s") as db:
         items = fill(db)
     db = opened(tmp_path / "s", auto_compact=True)
-    while not (found := pids(db)):  # a larger commit might wait until the compaction is done
-        db.set_many({1: b"x" * 20_000})
+    found: list[int] = []
+    for _ in range(10_000):
+        db.set_many({1: b"x" * 20_000})  # a larger commit might wait until the compaction is done
+        if found := pids(db):
+            break
+    assert found
     items[1] = b"x" * 20_000
     db.close()
     assert not any(map(is_alive, found))
