@@ -89,7 +89,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"stores.ourdb_backup"},
         {"gathered", "mkfs", "opening", "state"},
         {"transaction"},
-        {"reader"},
+        {"encoded", "reader"},
         {"committed"},
         {"adopting", "collecting"},
         {"room"},

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from vfsdb import codecs, orphans
+from vfsdb import orphans
 from vfsdb.database import CommitUnknown, Conflict, EngineError, MetadataView, StaleBlockError, Stores
+from vfsdb.encoded import encoded
 from vfsdb.errors import CorruptionError, VFSError, is_full
 from vfsdb.gathered import Gathered
 from vfsdb.opening import read_counters, read_superblock
 from vfsdb.reader import Reader
-from vfsdb.records import COUNTERS_KEY, Counters, FreePage, Inode, Page
-from vfsdb.state import ABSENT, CACHE_BYTES, Moment, State
+from vfsdb.records import COUNTERS_KEY, Counters
+from vfsdb.state import CACHE_BYTES, Moment, State
 from vfsdb.stores.view_store import ViewStore
 from vfsdb.transaction import Transaction
 from vfsdb.writeset import BlockRun
@@ -168,7 +169,7 @@ class Committed:
         counters = self._counters_of(transaction)
         if gathered.records:
             changed, originals = {**gathered.records, **changed}, {}
-        puts, deletes = self._encoded(changed, originals, counters)
+        puts, deletes = encoded(changed, originals, counters)
         self.state.publish(transaction.originals)
         try:
             version = self._stored(transaction, puts, deletes, counters)
@@ -251,7 +252,7 @@ class Committed:
         orphans.enter(listing, orphans.without_name(gathered.records))
         if listing.mine:
             self.gather(listing)
-        puts, deletes = self._encoded(gathered.records, {}, self.counters)
+        puts, deletes = encoded(gathered.records, {}, self.counters)
         try:
             version = self._store(puts, deletes, self.counters.needs, None, freeing=True)
             with self.lock:
@@ -275,28 +276,6 @@ class Committed:
                 or counters.pending_blocks < before.pending_blocks
             )
         )
-
-    @staticmethod
-    def _encoded(
-        records: Mapping[int, Any], originals: Mapping[int, Any], counters: Counters
-    ) -> tuple[dict[int, bytes], list[int]]:
-        """Puts and deletes. What was not there by *originals* needs no delete."""
-        puts: dict[int, bytes] = {}
-        deletes: list[int] = []
-        for key, record in records.items():
-            kind = type(record)
-            if kind is Inode:
-                puts[key] = codecs.encode_inode(record)
-            elif kind is Page:
-                puts[key] = codecs.encode_page(record, record.record_type)
-            elif kind is FreePage:
-                puts[key] = codecs.encode_free_page(record)
-            elif kind is dict:
-                puts[key] = codecs.encode_xattrs(record)
-            elif record is ABSENT and originals.get(key) is not ABSENT:
-                deletes.append(key)
-        puts[COUNTERS_KEY] = codecs.encode_counters(counters)
-        return puts, deletes
 
     def _store(
         self,
