@@ -11,19 +11,28 @@ from ourdb.copying import WRITE_BYTES, CopyRun
 from ourdb.errors import OurDBError
 from ourdb.full_disk import is_full
 from ourdb.gate import let_go
-from ourdb.victims import plan_now
+from ourdb.victims import Victim, plan_now
 from ourdb.writer import Writer
 
-# Bytes looked through for each that is appended meanwhile. A step looks through some two segments before it gives any
-# space back, and its copy takes one: what is appended until then is half a segment, which the bound below has room for.
-_PACE = 4
+_PACE_MIN = 4.0
+
+
+def pace_of(group: list[Victim], segment_bytes: int) -> float:
+    """Bytes of *group* to look through for each that is appended meanwhile, so that the bound of `AutoCompactor` holds.
+
+    A compaction begins at the end of a segment, when at most half a segment more than what lives is dead: so of the
+    two segments one and a half are left, for the copy, and for what is appended until the step gives space back.
+    """
+    looked_through = sum(victim.entry.end or 0 for victim in group)
+    copy = min(sum(victim.live_bytes for victim in group), segment_bytes)
+    return max(looked_through / (1.5 * segment_bytes - copy), _PACE_MIN)
 
 
 class AutoCompactor:
     """Compacts in small slices after commits of the long path, when much is reclaimable.
 
-    Each commit brings it on by one slice, a large one by as many as look through four times its bytes. Where another
-    process copies, a commit takes what that has done by then, and waits only where it fell behind that.
+    Each commit brings it on by one slice, a large one by as many as look through a multiple of its bytes (`pace_of`).
+    Where another process copies, a commit takes what that has done by then, and waits only where it fell behind that.
     It starts when more than a segment of the sealed ones is dead, and more, but for half a segment, than lives in
     them: so the store, with the active segment and the copy that compaction makes, stays within twice its live bytes
     and two segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk
@@ -39,7 +48,8 @@ class AutoCompactor:
         self._steps: Generator[int, None, None] | None = None
         self._step: Step | None = None
         self._run: CopyRun | None = None
-        self._owed = 0  # bytes still to look through for what was appended
+        self._owed = 0.0  # bytes still to look through for what was appended
+        self._pace = _PACE_MIN
         self._stopped = False
         self._segment, self._tail = -1, 0  # the log's end at the last step
 
@@ -52,7 +62,7 @@ class AutoCompactor:
                 return
             appended = self._appended()
             if self._steps is None and self._due():
-                self._run, self._owed = self._writer.copying.run(), 0
+                self._run, self._owed = self._writer.copying.run(), 0.0
                 self._steps = self._work(self._run)
             if self._steps is not None:
                 self._advance(appended)
@@ -73,13 +83,13 @@ class AutoCompactor:
     def _advance(self, appended: int) -> None:
         assert self._steps is not None
         assert self._run is not None
-        self._owed += _PACE * appended + (0 if self._run.is_beside else WRITE_BYTES)
+        self._owed += self._pace * appended + (0 if self._run.is_beside else WRITE_BYTES)
         try:
             if self._writer.compacting or not self._writer.upkeep.acquire(blocking=False):
                 return
             while self._owed >= WRITE_BYTES or self._run.is_ready():
                 next(self._steps)
-                self._owed = max(self._owed - WRITE_BYTES, 0)
+                self._owed = max(self._owed - WRITE_BYTES, 0.0)
         except StopIteration:
             self._steps = None
         except (OurDBError, OSError) as error:  # the commit that came by is not to blame
@@ -118,6 +128,7 @@ class AutoCompactor:
         with closing(run):
             groups, _ = plan_now(self._writer, 0.25)
             for group in groups:
+                self._pace = pace_of(group, self._writer.segment_bytes)
                 try:
                     self._step = Step(self._writer, self._pinned, group, run)
                     yield from self._step.slices()

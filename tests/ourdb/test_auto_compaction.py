@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ourdb import OurDB, auto_compaction, moving
+from ourdb.manifest import SegmentEntry
 from ourdb.segment import segment_name
 from ourdb.testing import MemoryStorage
+from ourdb.victims import Victim
 
 SEGMENT_BYTES = 1 << 16
 
@@ -80,3 +82,20 @@ def test_compaction_by_hand_gives_back_what_one_by_itself_had_begun(
             assert not db.stats().compaction_problem
     finally:
         gc.enable()
+
+
+def victim(number: int, size: int, live: int) -> Victim:
+    return Victim(SegmentEntry(number, number, size, 1, 2), live)
+
+
+@pytest.mark.parametrize("dead", [0.4, 0.5, 0.7, 0.9, 1.0])
+@pytest.mark.parametrize("count", [1, 2, 5, 64])
+def test_a_step_is_done_before_its_copy_and_what_is_appended_take_more_than_there_is_room_for(
+    count: int, dead: float
+) -> None:
+    size = 1 << 20
+    live = min(int(size * (1 - dead)), size // count)
+    group = [victim(number, size, live) for number in range(1, count + 1)]
+    pace = auto_compaction.pace_of(group, size)
+    assert pace >= 4
+    assert count * live + count * size / pace <= 1.5 * size + 1
