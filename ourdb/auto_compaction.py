@@ -20,8 +20,8 @@ _PACE_MIN = 4.0
 def pace_of(group: list[Victim], segment_bytes: int) -> float:
     """Bytes of *group* to look through for each that is appended meanwhile, so that the bound of `AutoCompactor` holds.
 
-    A compaction begins at the end of a segment, when at most half a segment more than what lives is dead: so of the
-    two segments one and a half are left, for the copy, and for what is appended until the step gives space back.
+    A compaction begins at the end of a segment, when about as much is dead as lives: of the two segments a half is for
+    what may have died since the one before, the rest for the copy and for what is appended until space is given back.
     """
     looked_through = sum(victim.entry.end or 0 for victim in group)
     copy = min(sum(victim.live_bytes for victim in group), segment_bytes)
@@ -33,9 +33,9 @@ class AutoCompactor:
 
     Each commit brings it on by one slice, a large one by as many as look through a multiple of its bytes (`pace_of`).
     Where another process copies, a commit takes what that has done by then, and waits only where it fell behind that.
-    It starts when more than a segment of the sealed ones is dead, and more, but for half a segment, than lives in
-    them: so the store, with the active segment and the copy that compaction makes, stays within twice its live bytes
-    and two segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk
+    It starts when more than a segment of the sealed ones is dead, and more, but for a segment, than lives in them: so
+    the store, with the active segment and the copy that compaction makes, stays within twice its live bytes and two
+    segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk
     it tries again at the next segment; any other error ends it. `Stats.compaction_problem` says so.
     """
 
@@ -115,7 +115,7 @@ class AutoCompactor:
         self._seen = now
         total, live = self._sizes()
         segment = self._writer.segment_bytes
-        return total - live > max(live - segment // 2, segment) + self._floor
+        return total - live > max(live - segment, segment) + self._floor
 
     def _sizes(self) -> tuple[int, int]:
         """Total and live bytes of the sealed segments."""
