@@ -210,7 +210,7 @@ def measure(directory: Path, files: int, rounds: int) -> dict[str, Figures]:
 
 
 def table(figures: dict[str, Figures]) -> str:
-    """Of all rounds: what half of the calls and 99 of 100 are within, in us, and the median of the rounds' ratios."""
+    """Of all rounds together: what half of the calls and 99 of 100 are within, in us; the median of the rates."""
     head = ("idle p50", "p99", "compacting p50", "p99", "over idle p50", "p99", "MiB/s")
     lines = [f"| {'us during compaction':28} | {' | '.join(head)} |", "|---|" + "---:|" * len(head)]
     for call in CALLS:
@@ -218,7 +218,7 @@ def table(figures: dict[str, Figures]) -> str:
             idle = [seconds for latency in rounds[call] for seconds in latency.idle]
             busy = [seconds for latency in rounds[call] for seconds in latency.compacting]
             times = [f"{quantile(values, part) * 1e6:.0f}" for values in (idle, busy) for part in (0.5, 0.99)]
-            ratios = [f"{statistics.median(one.over_idle(part) for one in rounds[call]):.2f}" for part in (0.5, 0.99)]
+            ratios = [f"{Latency(idle, busy).over_idle(part):.2f}" for part in (0.5, 0.99)]
             cells = [*times, *ratios, f"{statistics.median(rates):.0f}"]
             lines.append(f"| {f'{call}, copying in a {way}':28} | {' | '.join(cells)} |")
     return "\n".join(lines)
