@@ -20,8 +20,8 @@ _PACE_MIN = 4.0
 def pace_of(group: list[Victim], segment_bytes: int) -> float:
     """Bytes of *group* to look through for each that is appended meanwhile, so that the bound of `AutoCompactor` holds.
 
-    A compaction begins at the end of a segment, when about as much is dead as lives: of the two segments a half is for
-    what may have died since the one before, the rest for the copy and for what is appended until space is given back.
+    A compaction begins when about as much is dead as lives: of the two segments a half is for what dies between two
+    looks, and as what lives goes up and down; the rest for the copy, and for what is appended until space comes back.
     """
     looked_through = sum(victim.entry.end or 0 for victim in group)
     copy = min(sum(victim.live_bytes for victim in group), segment_bytes)
@@ -33,10 +33,10 @@ class AutoCompactor:
 
     Each commit brings it on by one slice, a large one by as many as look through a multiple of its bytes (`pace_of`).
     Where another process copies, a commit takes what that has done by then, and waits only where it fell behind that.
-    It starts when more than a segment of the sealed ones is dead, and more, but for a segment, than lives in them: so
-    the store, with the active segment and the copy that compaction makes, stays within twice its live bytes and two
-    segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk
-    it tries again at the next segment; any other error ends it. `Stats.compaction_problem` says so.
+    It starts when more than a segment of the sealed ones is dead, and in all more, but for half a segment, than lives:
+    so the store, with the active segment and the copy that compaction makes, stays within twice its live bytes and two
+    segments. What it finds pinned it does not try again before another segment's worth is dead. On a full disk it
+    tries again at the next segment; any other error ends it. `Stats.compaction_problem` says so.
     """
 
     def __init__(self, writer: Writer, pinned: Callable[[], int]) -> None:
@@ -108,21 +108,27 @@ class AutoCompactor:
             self._stopped = True
 
     def _due(self) -> bool:
-        manifest = self._writer.manifest
-        now = len(manifest.segments), manifest.next_number, self._writer.live.generation.name
+        """Whether to start. Asked at each commit, it looks again with each quarter of a segment that was appended."""
+        writer, segment = self._writer, self._writer.segment_bytes
+        manifest = writer.manifest
+        quarters = 4 * writer.tail // segment
+        now = len(manifest.segments), manifest.next_number, writer.live.generation.name, quarters
         if now == self._seen:
             return False
         self._seen = now
-        total, live = self._sizes()
-        segment = self._writer.segment_bytes
-        return total - live > max(live - segment, segment) + self._floor
+        total, live, active_live = self._sizes()
+        if total - live <= segment + self._floor:
+            return False
+        total, live = total + writer.tail, live + active_live
+        return total - live > live - segment // 2 + self._floor
 
-    def _sizes(self) -> tuple[int, int]:
-        """Total and live bytes of the sealed segments."""
+    def _sizes(self) -> tuple[int, int, int]:
+        """Total and live bytes of the sealed segments, and live ones of the active one."""
         with self._writer.lock:
             live = self._writer.statistics()
             sealed = [entry for entry in self._writer.manifest.segments if entry.end is not None]
-        return sum(entry.end or 0 for entry in sealed), sum(live.get(entry.number, 0) for entry in sealed)
+        live_bytes = sum(live.get(entry.number, 0) for entry in sealed)
+        return sum(entry.end or 0 for entry in sealed), live_bytes, sum(live.values()) - live_bytes
 
     def _work(self, run: CopyRun) -> Generator[int, None, None]:
         with closing(run):
@@ -136,7 +142,7 @@ class AutoCompactor:
                     self._step = None  # it holds the victims' maps, and with them their space
         self._writer.checkpoint()
         purge(self._writer, self._pinned)
-        total, live = self._sizes()
+        total, live, _ = self._sizes()
         self._floor = max(total - 2 * live, 0)
         self._writer.compaction_problem = ""
 

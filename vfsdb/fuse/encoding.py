@@ -17,7 +17,10 @@ _DOTS: Final = (b".", b"..")
 _PADDING: Final = [bytes(-length & 7) for length in range(8)]
 _BLOCK_BYTES_MAX: Final = 1 << 20
 
+_NOTHING: Final = bytes(s.ATTR.size)
+
 _out_header = s.OUT_HEADER.pack
+_packed_attr = s.ATTR.pack
 _entry_reply = s.ENTRY_REPLY.pack
 _attr_reply = s.ATTR_REPLY.pack
 _create_reply = s.CREATE_REPLY.pack
@@ -80,21 +83,21 @@ class Encoder:
 
     def entry(self, unique: int, stat: Stat) -> bytes:
         """LOOKUP, MKNOD, MKDIR, SYMLINK, LINK."""
-        return _entry_reply(144, 0, unique, stat[1], stat[14] & _U64, *self._valid, *_attributes(stat))
+        return _entry_reply(144, 0, unique, stat[1], stat[14] & _U64, *self._valid, _attributes(stat))
 
     def negative(self, unique: int) -> bytes:
         """LOOKUP of a name that is not there, for the kernel to keep."""
         seconds, _, ns, _ = self._valid
-        return _entry_reply(144, 0, unique, 0, 0, seconds, 0, ns, 0, *(0,) * 16)
+        return _entry_reply(144, 0, unique, 0, 0, seconds, 0, ns, 0, _NOTHING)
 
     def attributes(self, unique: int, stat: Stat) -> bytes:
         """GETATTR, SETATTR."""
-        return _attr_reply(120, 0, unique, *self._attribute_valid, 0, *_attributes(stat))
+        return _attr_reply(120, 0, unique, *self._attribute_valid, 0, _attributes(stat))
 
     def created(self, unique: int, stat: Stat, handle: int, flags: int) -> bytes:
         """CREATE, TMPFILE."""
         return _create_reply(
-            160, 0, unique, stat[1], stat[14] & _U64, *self._valid, *_attributes(stat), handle, flags, 0
+            160, 0, unique, stat[1], stat[14] & _U64, *self._valid, _attributes(stat), handle, flags, 0
         )
 
     def extended(self, unique: int, stat: Stat) -> bytes:
@@ -141,39 +144,24 @@ class Encoder:
     def entries_plus(self, found: Iterable[tuple[DirEntry, Stat]], size: int) -> tuple[bytes, int]:
         """READDIRPLUS: as `entries`. ``.`` and ``..`` come without a node: they are not counted as looked up."""
         parts: list[bytes] = []
-        left, pack, padding = size, s.DIRENTPLUS.pack, _PADDING
+        left, pack, padding = size, s.PACKED_DIRENTPLUS.pack, _PADDING
         entry_seconds, attribute_seconds, entry_ns, attribute_ns = self._valid
         for (name, entry_ino, kind, offset), stat in found:
             length = len(name)
             left -= 152 + length + 7 & ~7
             if left < 0:
                 break
-            # As `_attributes` has it: one pack of plain values is half the price of one that gathers them first.
-            mode, ino, _, nlink, uid, gid, total, atime, mtime, ctime, _, block, blocks, rdev, born, _, _, _ = stat
+            node, generation = (0, 0) if name in _DOTS else (stat[1], stat[14] & _U64)
+            attributes = _attributes(stat)
             parts += (
                 pack(
-                    0 if name in _DOTS else ino,
-                    0 if name in _DOTS else born & _U64,
+                    node,
+                    generation,
                     entry_seconds,
                     attribute_seconds,
                     entry_ns,
                     attribute_ns,
-                    ino,
-                    total,
-                    blocks,
-                    atime // _SECOND,
-                    mtime // _SECOND,
-                    ctime // _SECOND,
-                    atime % _SECOND,
-                    mtime % _SECOND,
-                    ctime % _SECOND,
-                    mode,
-                    nlink,
-                    uid,
-                    gid,
-                    kernel_device(rdev) if rdev else 0,
-                    block if block <= _BLOCK_BYTES_MAX else _BLOCK_BYTES_MAX,
-                    0,
+                    attributes,
                     entry_ino,
                     offset,
                     length,
@@ -201,9 +189,9 @@ def space(unique: int, found: StatFS) -> bytes:
     return data(unique, content)
 
 
-def _attributes(stat: Stat) -> tuple[int, ...]:
+def _attributes(stat: Stat) -> bytes:
     mode, ino, _, nlink, uid, gid, size, atime, mtime, ctime, _, block_bytes, blocks, rdev, _, _, _, _ = stat
-    return (
+    return _packed_attr(
         ino,
         size,
         blocks,

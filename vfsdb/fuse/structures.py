@@ -22,10 +22,12 @@ ENTRY_OUT: Final = Struct("=" + _ENTRY)
 ATTR_OUT: Final = Struct("=QII" + _ATTR)  # attr_valid (s), ns, dummy, attr
 OPEN_OUT: Final = Struct("=" + _OPEN)
 CREATE_OUT: Final = Struct("=" + _ENTRY + _OPEN)
-ENTRY_REPLY: Final = Struct("=IiQ" + _ENTRY)
-ATTR_REPLY: Final = Struct("=IiQQII" + _ATTR)
+_PACKED_ATTR = f"{ATTR.size}s"  # packed by itself: what is in it need not be gathered for each kind of reply
+_PACKED_ENTRY = "QQQQII" + _PACKED_ATTR
+ENTRY_REPLY: Final = Struct("=IiQ" + _PACKED_ENTRY)
+ATTR_REPLY: Final = Struct("=IiQQII" + _PACKED_ATTR)
 OPEN_REPLY: Final = Struct("=IiQ" + _OPEN)
-CREATE_REPLY: Final = Struct("=IiQ" + _ENTRY + _OPEN)
+CREATE_REPLY: Final = Struct("=IiQ" + _PACKED_ENTRY + _OPEN)
 WRITE_REPLY: Final = Struct("=IiQII")
 
 GETATTR_IN: Final = Struct("=IIQ")  # flags dummy fh
@@ -74,6 +76,7 @@ COPY_FILE_RANGE_OUT: Final = Struct("=Q")  # bytes
 SYNCFS_IN: Final = Struct("=Q")
 DIRENT: Final = Struct("=QQII")  # ino offset namelen type; then the name, padded to 8 bytes
 DIRENTPLUS: Final = Struct("=" + _ENTRY + "QQII")
+PACKED_DIRENTPLUS: Final = Struct("=" + _PACKED_ENTRY + "QQII")
 STATX_IN: Final = Struct("=IIQII")  # flags _ fh sx_flags sx_mask
 STATX: Final = Struct("=IIQIIIHHQQQQ" + "qIi" * 4 + "IIII112x")
 # mask blksize attributes nlink uid gid mode _ ino size blocks attributes_mask; atime btime ctime mtime (s, ns, _);

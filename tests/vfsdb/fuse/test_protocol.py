@@ -70,6 +70,7 @@ KERNEL_SIZES = {  # sizeof() of Linux include/uapi/linux/fuse.h, 7.45
     "SYNCFS_IN": 8,
     "DIRENT": 24,
     "DIRENTPLUS": 152,
+    "PACKED_DIRENTPLUS": 152,
     "STATX_IN": 24,
     "STATX": 256,
     "STATX_OUT": 288,
