@@ -11,7 +11,7 @@ import copy
 import os
 import random
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -525,6 +525,18 @@ def contents_after(kind: str, count: int) -> list[Contents]:
     return found
 
 
+def open_before(kind: str, number: int) -> dict[int, Path] | None:
+    """Where the files are that are open in slots before step *number*; None where one of them has no name any more."""
+    tree = Tree()
+    for step in steps(kind, number - 1):
+        if "reopen" in step.before:
+            tree.slots.clear()
+        tree.apply(step.operation)
+    paths = {id(tree.node(path)): path for path in tree.paths("file")}
+    found = {slot: paths.get(id(node)) for slot, node in tree.slots.items()}
+    return None if None in found.values() else {slot: path for slot, path in found.items() if path is not None}
+
+
 # -- a real filesystem -----------------------------------------------------------------------------------------
 
 
@@ -557,11 +569,13 @@ def find(fs: FileSystem, path: Path) -> int:
 
 
 class Session:
-    """Performs steps on a filesystem."""
+    """Performs steps on a filesystem, in which files are open already (slot -> path)."""
 
-    def __init__(self, fs: InodeFileSystem) -> None:
+    def __init__(self, fs: InodeFileSystem, opened: Mapping[int, Path] | None = None) -> None:
         self.fs = fs
         self.slots: dict[int, int] = {}
+        for slot, path in (opened or {}).items():
+            self._open(slot, path)
 
     def act(self, action: str) -> None:
         """Anything but ``reopen``, which is the caller's."""

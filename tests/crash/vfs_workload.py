@@ -55,8 +55,14 @@ class Waiting:
 
 
 def run(kind: str, path: str, count: int, first: int, ack: str, options: dict[str, Any]) -> bool:
-    """Take steps *first* to *count*, in one process; whether something had to wait (`Waiting`)."""
-    session = story.Session(story.open_filesystem(path, **options))
+    """Take steps *first* to *count*, in one process; whether something had to wait (`Waiting`).
+
+    It cannot go on where a file was open, and had lost its name, when the process before this one ended.
+    """
+    opened = story.open_before(kind, first)
+    if opened is None:
+        return False
+    session = story.Session(story.open_filesystem(path, **options), opened)
     waiting, waited = Waiting(session.fs), False
     for step in story.steps(kind, count):
         if step.number < first:
