@@ -126,9 +126,13 @@ class Buffered:
                 running.stamped.add(ino)
 
     def discard(self, ino: int) -> None:
-        """The running operation overwrites all that is buffered of *ino*."""
+        """The running operation overwrites all that is buffered of *ino*, or takes that away."""
         if ino in self.buffers:
-            self._running.settled.add(ino)
+            running = self._running
+            if running.transaction.is_bare:
+                self._drop(ino)  # as it is done, or all of the transaction undone
+            else:
+                running.settled.add(ino)
 
     # -- buffers ----------------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ class Files(FilesReading, FilesWriting):
             xattrs.drop(ws, ino)
             links.drop(ws, ino)
         ws.drop_inode(ino)
+        self._commits.discard(ino)  # its number may be another inode's before this is committed
         self.access_times.drop(ino)
 
     def lock_owner(self, handle: int, owner: int, ofd: bool) -> tuple[int, Owner]:

@@ -190,6 +190,53 @@ def test_attributes_set_behind_a_write_are_rolled_back_with_it() -> None:
     assert fs.getattr(ino).st_mtime_ns == 9
 
 
+@pytest.mark.parametrize("make", ["file", "directory", "nothing"])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_what_was_written_to_a_file_that_a_transaction_removed_goes_to_no_other(make: str, renamed: bool) -> None:
+    fs = in_memory(flush_seconds=1000, commit_at_close=False)
+    with fs.transaction():
+        written, handle = fs.create(ROOT, b"f", 0o644, os.O_RDWR)
+        fs.write(handle, b"data", 0)
+        fs.release(handle)
+        if renamed:  # needs a savepoint
+            fs.mknod(ROOT, b"other", 0o100644)
+            fs.rename(ROOT, b"other", ROOT, b"f")
+        else:
+            fs.unlink(ROOT, b"f")
+        if make == "file":
+            stat, handle = fs.create(ROOT, b"new", 0o644, os.O_RDWR)
+            assert stat.st_ino == written.st_ino, "the number is at hand again"
+            assert fs.read(handle, 10, 0) == b""
+            fs.write(handle, b"ab", 2)
+            fs.release(handle)
+        elif make == "directory":
+            assert fs.mkdir(ROOT, b"new", 0o755).st_ino == written.st_ino
+    if make == "file":
+        assert fs.read_file(fs.lookup(ROOT, b"new").st_ino) == b"\0\0ab"
+    elif make == "directory":
+        assert fs.lookup(ROOT, b"new").st_size == 0
+        fs.rmdir(ROOT, b"new")
+    fs.syncfs()
+    assert not fs.commits.buffers
+    assert not fs.commits.buffered_bytes
+    invariants.check(fs.committed)
+    fs.close()
+
+
+def test_what_was_written_to_a_file_is_there_again_when_its_removal_is_rolled_back() -> None:
+    fs = in_memory(flush_seconds=1000, commit_at_close=False)
+    with fs.transaction():
+        written, handle = fs.create(ROOT, b"f", 0o644, os.O_RDWR)
+        fs.write(handle, b"data", 0)
+        fs.release(handle)
+        with pytest.raises(ZeroDivisionError), fs.transaction():
+            fs.unlink(ROOT, b"f")
+            raise ZeroDivisionError
+        assert fs.read_file(written.st_ino) == b"data"
+    assert fs.read_file(written.st_ino) == b"data"
+    fs.close()
+
+
 def test_an_append_that_a_full_disk_refuses_did_not_happen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfsdb.files_writing.BUFFERED_BYTES_MAX", 1 << 16)
     fs = in_memory()
