@@ -194,14 +194,20 @@ class State:
             self._make_room()
 
     def _make_room(self) -> None:
-        """What came first becomes the older part, until the rest is within its bound."""
+        """What came first becomes the older part, until the rest is within its bound.
+
+        An interrupt may have come between a record and its cost, here as where both are kept.
+        """
         young, costs = self.young, self._costs
-        while self._cost > self._bound:
-            self._old = dict(islice(young.items(), len(young) // 4 + 1))
-            self._costs_of_old = {key: costs.pop(key) for key in self._old}
-            self._cost -= sum(self._costs_of_old.values())
-            for key in self._old:
+        while self._cost > self._bound and young:
+            self._old = old = dict(islice(young.items(), len(young) // 4 + 1))
+            self._costs_of_old = {key: costs.get(key, _FIXED) for key in old}
+            for key in old:
                 del young[key]
+                self._cost -= costs.pop(key, 0)
+        if not young:
+            costs.clear()
+            self._cost = 0
 
     @property
     def cached(self) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ourdb.testing import MemoryStorage
+from tests.interrupts import interrupted_at
 from vfsdb.committed import Committed
 from vfsdb.database import Conflict, Stores, Unavailable
 from vfsdb.errors import CorruptionError, VFSError
@@ -497,6 +498,24 @@ def test_what_fits_the_larger_part_of_the_cache_is_read_once_in_any_order(commit
         for ino in inos:
             small.get(ino, small.shown)
     assert sorted(loads) == sorted(inos)
+
+
+def test_an_interrupt_while_the_cache_makes_room_leaves_it_of_use(committed: Committed) -> None:
+    inos = [made_by(committed, adding(bytes(1000))) for _ in range(20)]
+    place, came = 0, True
+    while came:
+        small = State(committed.stores.metadata.get, {}, cache_bytes=1 << 14)
+
+        def read_all(small: State = small) -> None:
+            for ino in inos:
+                assert small.get(ino, small.shown) is not None
+
+        came = interrupted_at(place, read_all, ("vfsdb/state.py",))
+        read_all()
+        read_all()
+        assert small.cached[1] <= 1 << 14
+        place += 1
+    assert place > 50
 
 
 def test_what_changes_in_the_older_part_of_the_cache_is_never_seen_as_it_was(committed: Committed) -> None:
