@@ -85,7 +85,10 @@ class AutoCompactor:
         assert self._run is not None
         self._owed += self._pace * appended + (0 if self._run.is_beside else WRITE_BYTES)
         try:
-            if self._writer.compacting or not self._writer.upkeep.acquire(blocking=False):
+            if self._writer.compacting:
+                self._owed = 0.0  # what is appended meanwhile would all fall on the commit that comes after
+                return
+            if not self._writer.upkeep.acquire(blocking=False):
                 return
             while self._owed >= WRITE_BYTES or self._run.is_ready():
                 next(self._steps)

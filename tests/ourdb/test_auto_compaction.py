@@ -1,6 +1,7 @@
 """Compaction by itself keeps up with whoever writes, in small commits and in large ones."""
 
 import gc
+import itertools
 import os
 from pathlib import Path
 
@@ -82,6 +83,34 @@ def test_compaction_by_hand_gives_back_what_one_by_itself_had_begun(
             assert not db.stats().compaction_problem
     finally:
         gc.enable()
+
+
+def test_what_is_written_during_a_compaction_by_hand_does_not_fall_on_one_commit_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (auto_compaction, moving):
+        monkeypatch.setattr(module, "WRITE_BYTES", 1 << 12)
+    with OurDB("s", storage=MemoryStorage(path="s"), segment_bytes=1 << 18) as db:
+        compactor = db._compactor
+        assert compactor is not None
+        numbers = itertools.count()
+
+        def write(count: int) -> None:
+            for number in itertools.islice(numbers, count):
+                db.set_many({number % 8: bytes(5000), 100 + number: bytes(1000)})
+
+        def busy(*_: object) -> None:
+            if next(numbers) < 300:
+                write(300)
+
+        write(100)
+        db.compact(progress=busy)
+        before = db.stats().compactions
+        write(1)
+        assert db.stats().compactions == before
+        assert compactor._step is not None, "it began"
+        write(100)
+        assert db.stats().compactions > before
 
 
 def victim(number: int, size: int, live: int) -> Victim:
