@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import time
 import warnings
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, TextIO, cast, overload
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Literal, TextIO, TypeVar, cast, overload
 
 from vfsdb import openmode
 from vfsdb.errors import os_error
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES: Final = io.DEFAULT_BUFFER_SIZE  # as open() has it: a seek and a small read cost no more than that
 _NEW_MODE: Final = 0o666
+_WALKS_MAX: Final = 1000
+T = TypeVar("T")
 Data = bytes | bytearray | memoryview
 
 
@@ -105,13 +109,43 @@ class Files(Base):
             if plan.creates:
                 found, handle = self._create(path, _NEW_MODE, plan.flags, block_size)
             else:
-                found = self._walker.stat(path)
-                handle = fs.open(found.st_ino, plan.flags, caller)
+                found, handle = self._met(path, lambda ino: fs.open(ino, plan.flags, caller), fs.release)
         except OSError as error:
             raise named(error, path) from None
         return RawFile(
             fs, handle, found.st_ino, path, plan.raw_mode, plan.flags, self._shared.lock_owner, caller, self._shared
         )
+
+    def _met(
+        self, path: str | bytes, act: Callable[[int], T], undo: Callable[[T], None] = lambda done: None
+    ) -> tuple[Stat, T]:
+        """What *path* leads to, and what *act* does with that inode.
+
+        Between the two another thread may give the name to another file, and the number with it to a third: then it is
+        done again, *undo* having taken back what was done.
+        """
+        for _ in range(_WALKS_MAX):
+            found = self._walker.stat(path)
+            try:
+                done = act(found.st_ino)
+            except OSError as error:
+                if error.errno != errno.ESTALE and self._is_still(found):
+                    raise
+            else:
+                if self._is_still(found):
+                    return found, done
+                undo(done)
+            time.sleep(0)  # whoever replaces it may be in the middle of that: let him go on
+        raise os_error(errno.ENOENT, path, reason=f"it was replaced {_WALKS_MAX} times while it was looked for")
+
+    def _is_still(self, found: Stat) -> bool:
+        """Whether the inode of *found* is still that one."""
+        try:
+            return self._fs.getattr(found.st_ino).st_gen == found.st_gen
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return False
 
     def _create(self, path: str | bytes, mode: int, flags: int, block_size: int = 0) -> tuple[Stat, int]:
         """Make or open a file: a symbolic link that the path ends in is followed, but with O_EXCL."""
@@ -135,7 +169,7 @@ class Files(Base):
         """The whole content."""
         given = text(path)
         try:
-            return self._fs.read_file(self._walker.stat(given).st_ino, -1, 0, self._caller)
+            return self._met(given, lambda ino: self._fs.read_file(ino, -1, 0, self._caller))[1]
         except OSError as error:
             raise named(error, given) from None
 
@@ -145,7 +179,7 @@ class Files(Base):
         try:
             if offset < 0 or size < 0:
                 raise os_error(errno.EINVAL, reason="offset and size are at least 0")
-            return self._fs.read_file(self._walker.stat(given).st_ino, size, offset, self._caller)
+            return self._met(given, lambda ino: self._fs.read_file(ino, size, offset, self._caller))[1]
         except OSError as error:
             raise named(error, given) from None
 

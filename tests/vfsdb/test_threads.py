@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 
+import vfsdb
 from ourdb.testing import MemoryStorage
 from tests.vfsdb import invariants
 from vfsdb.committed import Committed
 from vfsdb.core import InodeFileSystem
-from vfsdb.interface import ROOT
+from vfsdb.interface import ROOT, FileSystem
 from vfsdb.mkfs import make_filesystem
+from vfsdb.posix import VFS
 from vfsdb.stores.memory_store import open_memory_stores
 from vfsdb.stores.ourdb_store import open_stores
 
@@ -204,3 +207,50 @@ def test_closing_while_others_work_loses_nothing_that_returned() -> None:
         assert fs.read_file(fs.lookup(ROOT, b"f").st_ino) == b"x" * 100 * written
         invariants.check(fs.committed)
         fs.close()
+
+
+def beside(fs: FileSystem, name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """*act* happens once, as by another thread, just before the method *name* is called for the first time."""
+    plain = getattr(fs, name)
+
+    def called(*arguments: Any) -> Any:
+        monkeypatch.setattr(fs, name, plain)
+        act()
+        return plain(*arguments)
+
+    monkeypatch.setattr(fs, name, called)
+
+
+def replaced(vfs: VFS) -> None:
+    vfs.replace("/config.new", "/config")
+
+
+def replaced_and_its_number_given_away(vfs: VFS) -> None:
+    replaced(vfs)
+    vfs.write_bytes("/unrelated", b"bytes of another file")
+
+
+@pytest.mark.parametrize("meanwhile", [replaced, replaced_and_its_number_given_away])
+def test_a_name_that_is_replaced_on_the_way_to_its_file_leads_to_one_of_the_two(
+    meanwhile: Callable[[VFS], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, act in (
+        ("read_file", lambda vfs: vfs.read_bytes("/config")),
+        ("read_file", lambda vfs: vfs.read_range("/config", 0, 3)),
+        ("open", lambda vfs: vfs.open("/config", "rb").read()),
+    ):
+        with vfsdb.memory() as vfs:
+            vfs.write_bytes("/config", b"old")
+            vfs.write_bytes("/config.new", b"new")
+            beside(vfs.filesystem, name, functools.partial(meanwhile, vfs), monkeypatch)
+            assert act(vfs) == b"new"
+
+
+def test_a_name_that_is_replaced_on_the_way_is_not_written_into_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    with vfsdb.memory() as vfs:
+        vfs.write_bytes("/config", b"old")
+        vfs.write_bytes("/config.new", b"new")
+        beside(vfs.filesystem, "open", functools.partial(replaced_and_its_number_given_away, vfs), monkeypatch)
+        with vfs.open("/config", "r+b") as file:
+            file.write(b"X")
+        assert (vfs.read_bytes("/config"), vfs.read_bytes("/unrelated")) == (b"Xew", b"bytes of another file")
