@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -303,6 +303,21 @@ def measure(
     return best, syncs
 
 
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """What is started in it shares one processor.
+
+    Client and server take turns. Where they are on two, a request costs one to three times as much, as the scheduler
+    puts them and as the processors wake each other: it would be chance that is compared.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def table(best: dict[str, dict[str, float]]) -> str:
     """The rates, and how the store and the transport compare. Rows of the disk compare with ext4."""
     peers = [name for name in ("ext4", "memory", "vfsdb", "pyfuse3") if any(name in rates for rates in best.values())]
@@ -351,7 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pyfuse3: {options.pyfuse3} has none, so that peer is left out")
     load = os.getloadavg()[0]
     scale = QUICK if options.quick else Scale()
-    best, syncs = measure(options.directory / f"fuse-{os.getpid()}", scale, options.only, pyfuse3)
+    with on_one_processor():
+        best, syncs = measure(options.directory / f"fuse-{os.getpid()}", scale, options.only, pyfuse3)
     print(f"load: {load:.1f} processes before, {os.getloadavg()[0]:.1f} after\n")
     print(table(best))
     if syncs:
