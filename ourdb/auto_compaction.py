@@ -75,8 +75,10 @@ class AutoCompactor:
         entries = self._writer.manifest.segments
         self._segment = next((entry.number for entry in reversed(entries) if entry.end is None), -1)
         self._tail = self._writer.tail
-        if self._segment == before or before < 0:
-            return self._tail - tail if before >= 0 else 0
+        if before < 0:
+            return 0
+        if self._segment == before:
+            return self._tail - tail
         sealed = next((entry.end for entry in reversed(entries) if entry.number == before), None)
         return self._tail + max((sealed or tail) - tail, 0)
 
